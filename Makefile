@@ -1,0 +1,74 @@
+# Needs Python 3.11 or newer, git and make; everything else is installed into .venv.
+#
+#   make PYTHON=python3.13 test     with another Python (after `make clean`)
+#   make test ARGS="-k order"       with arguments for pytest
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CHECK_READY := $(VENV)/.check-ready
+BENCH_READY := $(VENV)/.bench-ready
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv demo test cover check format bench clean
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+venv: $(READY) ## set up .venv, which every other target does by itself
+
+demo: $(READY) ## show what tbus does, on this machine alone
+	@$(BIN)/tbus demo $(ARGS)
+
+test: $(READY) ## run all tests; those of a broker that is missing are skipped
+	@$(BIN)/python -m pytest $(ARGS)
+
+cover: $(READY) ## run all tests and show which lines and branches they did not reach
+	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage report
+
+check: $(CHECK_READY) ## lint, format, types, and which module may import which
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/flake8 src tests
+	@$(BIN)/mypy --strict --no-error-summary
+	@$(BIN)/lint-imports
+
+format: $(CHECK_READY) ## format the code, and mend what ruff can mend safely
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format --quiet .
+
+bench: $(BENCH_READY) ## measure throughput and latency on this machine
+	@$(BIN)/tbus bench $(ARGS)
+
+clean: ## remove .venv and everything that was built
+	rm -rf $(VENV) build dist site htmlcov .coverage .coverage.* .hypothesis \
+		.import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'tbus needs Python 3.11 or newer, and $(PYTHON) is none:' \
+			'say which with "make PYTHON=python3.13 ..."' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo '$(PYTHON) cannot make a virtual environment with pip in it: install the rest of it' \
+			'(on Debian and Ubuntu: apt-get install python3-venv; on others: python3-pip)' >&2; exit 1; }
+	@echo 'setting up $(VENV) (once)'
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+
+$(READY): pyproject.toml | $(BIN)/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all]'
+	@touch $@
+
+$(CHECK_READY): $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(BENCH_READY): $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@

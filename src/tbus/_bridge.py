@@ -1,0 +1,378 @@
+"""One asyncio loop in one thread, both owned by the bus, and the crossings to and from it.
+
+The broker clients are asyncio programs. They live in this loop whatever the program's own
+loop is. Its laws:
+
+1. **Owned.** The thread is started and joined inside `open_bridge`. When that block is
+   left, the loop is closed and the thread is gone, whatever the clients' tasks do: first
+   they are cancelled, and those that do not end in time have the loop stopped under them.
+2. **Coalesced.** A crossing is an append to a deque. The other side is woken only if no
+   wake is pending, and takes everything that is there, in bounded helpings. One crossing at a time costs
+   some 100 us; a thousand at once cost one wake.
+3. **In order.** What `submit` takes runs in the loop in order; the same for `post`.
+4. **Never silent.** An exception in a crossed call, or in a task of the loop's nursery, ends
+   the bridge: `wait_failed` raises it in the program.
+5. **Fair.** While a loop is busy it polls its selector without waiting, which gives the
+   interpreter away and takes it back before the other thread has woken: measured, the
+   other side then waits for seconds. So each side, while busy, really sleeps for some
+   20 us every 2 ms. (`sys.setswitchinterval` does not help: the forced switch starts
+   anew at every poll.) A free-threaded interpreter needs none of it, and nothing but
+   speed depends on it.
+
+Cancelling a `call` in the program abandons it: the loop is asked to cancel its task, and
+nobody waits for that; the task stays in the loop's nursery, which ends with the bridge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import selectors
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import anyio
+import trio
+from anyio.abc import TaskGroup
+
+from ._errors import BusClosed
+from ._lookups import LookupThreads
+from ._runtime import OneShot, Runtime, current_runtime
+
+T = TypeVar("T")
+
+logger = logging.getLogger("tbus.bridge")
+
+REST_EVERY = 0.002
+"""Seconds a busy side works before it lets the other one in."""
+
+REST = 20e-6
+"""Seconds it really sleeps then."""
+
+HELPING = 512
+"""Crossed calls that are run before the loop gets to do something else."""
+
+CANCEL_WAIT = 0.3
+"""Seconds that the clients' tasks have to end when they are cancelled at the end."""
+
+
+class _FairSelector(selectors.DefaultSelector):
+    """Lets the other thread have the interpreter while this loop is busy (law 5)."""
+
+    def __init__(self, rest_every: float | None) -> None:
+        super().__init__()
+        self._rest_every = float("inf") if rest_every is None else rest_every
+        self._rested = time.perf_counter()
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        now = time.perf_counter()
+        if timeout is None or timeout > 0:
+            events = super().select(timeout)
+            # Only a poll that slept has let the other side in; one that found something
+            # to do at once has not.
+            if time.perf_counter() - now > REST:
+                self._rested = time.perf_counter()
+            return events
+        if now - self._rested >= self._rest_every:
+            time.sleep(REST)
+            self._rested = time.perf_counter()
+        return super().select(timeout)
+
+
+class _FairInstrument(trio.abc.Instrument):
+    """The same for a program that runs on Trio."""
+
+    def __init__(self, rest_every: float) -> None:
+        self._rest_every = rest_every
+        self._rested = time.perf_counter()
+
+    def before_io_wait(self, timeout: float) -> None:
+        now = time.perf_counter()
+        if timeout > 0:
+            self._rested = now
+        elif now - self._rested >= self._rest_every:
+            time.sleep(REST)
+            self._rested = time.perf_counter()
+
+
+class _OwnedLoop(asyncio.SelectorEventLoop):
+    """An event loop whose end waits for no executor: a name lookup that hangs there would
+    hold it (seen: 6 s)."""
+
+    def __init__(self, rest_every: float | None) -> None:
+        super().__init__(_FairSelector(rest_every))
+        self.lookups = LookupThreads()
+        self.set_default_executor(self.lookups)  # type: ignore[arg-type] # see LookupThreads
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109
+        self.lookups.shutdown(wait=False)
+
+
+class _Call:
+    """An async function that the program called in the loop."""
+
+    __slots__ = ("abandoned", "done", "error", "result", "scope")
+
+    def __init__(self, done: OneShot) -> None:
+        self.done = done
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.scope: anyio.CancelScope | None = None
+        self.abandoned = False
+
+
+class Bridge:
+    """The way into the loop (`submit`, `call`) and out of it (`post`)."""
+
+    def __init__(self, runtime: Runtime, *, fair: bool = True) -> None:
+        self.runtime = runtime
+        self.loop: _OwnedLoop
+        self.nursery: TaskGroup
+        """The loop's own nursery, for the loop's thread alone: what is started there ends
+        with the bridge."""
+        self._rest_every = REST_EVERY if fair else None
+        self._inbox: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._outbox: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._inbox_woken = False
+        self._outbox_woken = False
+        self._calls: set[_Call] = set()
+        self._ready = runtime.one_shot()
+        self._failed = runtime.one_shot()
+        self._finished = runtime.one_shot()
+        self._ended = False
+        self._stopping: asyncio.Event
+        # Crossed calls run in the context of the loop's main task, for anyio knows by it
+        # which loop it is in.
+        self._context: contextvars.Context
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run_loop, name="tbus loop", daemon=True)
+
+    # In the program's thread
+
+    def submit(self, function: Callable[..., object], *args: Any) -> None:
+        """Run a function in the loop, soon and in order. Never blocks.
+
+        Raises:
+            BusClosed: the loop has ended.
+        """
+        if self._ended:
+            raise BusClosed("the bus has ended, and its connection with it")
+        self._inbox.append((function, args))
+        if not self._inbox_woken:
+            self._inbox_woken = True
+            self.loop.call_soon_threadsafe(self._drain_inbox, context=self._context)
+
+    async def call(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Run an async function in the loop and wait for what it returns or raises.
+
+        Cancelled, it leaves at once; the function is cancelled in the loop, and what it
+        still returns or raises is dropped.
+        """
+        call = _Call(self.runtime.one_shot())
+        self.submit(self._begin_call, call, function, args)
+        self._calls.add(call)
+        try:
+            await call.done.wait()
+        except BaseException:
+            call.abandoned = True
+            if not self._ended:
+                self.submit(self._cancel_call, call)
+            raise
+        finally:
+            self._calls.discard(call)
+        if call.error is not None:
+            raise call.error
+        result: T = call.result
+        return result
+
+    async def wait_failed(self) -> None:
+        """Wait until the bridge has failed, and raise why. For a task of the bus."""
+        await self._failed.wait()
+        assert self._failure is not None
+        raise self._failure
+
+    def tasks(self) -> list[str]:
+        """The tasks of the loop, by name; a moment's view, taken from outside the loop."""
+        return sorted(task.get_name() for task in asyncio.all_tasks(self.loop))
+
+    def threads(self) -> list[str]:
+        """The names of the threads that the bridge holds now."""
+        return [self._thread.name, *self.loop.lookups.names()]
+
+    def _drain_outbox(self) -> None:
+        self._outbox_woken = False
+        outbox = self._outbox
+        for _ in range(HELPING):
+            if not outbox:
+                return
+            function, args = outbox.popleft()
+            try:
+                function(*args)
+            except Exception as error:
+                self._fail(error)
+        if outbox and not self._outbox_woken:
+            self._outbox_woken = True
+            self.runtime.run_soon(self._drain_outbox)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is None:
+            self._failure = error
+            self._failed.set()
+
+    async def _start(self) -> None:
+        self._thread.start()
+        await self._ready.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _end(self) -> None:
+        """Cancel what is in the loop, then stop it under whatever is left, then join."""
+        with self.runtime.open_scope() as scope:
+            scope.deadline = self.runtime.clock() + CANCEL_WAIT
+            self.loop.call_soon_threadsafe(self._stop_loop)
+            await self._finished.wait()
+        while self._thread.is_alive() and scope.cancelled_caught:
+            # The loop's own shutdown runs the loop again, and a stubborn task holds that
+            # one as well: stop it until it is closed.
+            logger.warning("a client's task does not end when cancelled: stopping its loop")
+            with self.runtime.open_scope() as scope:
+                scope.deadline = self.runtime.clock() + 0.05
+                if not self.loop.is_closed():
+                    try:
+                        self.loop.call_soon_threadsafe(self.loop.stop)
+                    except RuntimeError:  # closed in between: that is what is wanted
+                        pass
+                await self._finished.wait()
+        self._ended = True
+        self._thread.join()
+        self._drain_outbox()
+        self.loop.lookups.join(0.1)
+        for call in self._calls:
+            call.error = BusClosed("the bus ended before this call was answered")
+            call.done.set()
+
+    # In the loop's thread
+
+    def start(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
+        """Start a task in the loop's nursery."""
+        self.nursery.start_soon(self._run_task, function, args, name=f"tbus {function.__name__}")
+
+    async def _run_task(self, function: Callable[..., Awaitable[object]], args: Any) -> None:
+        await function(*args)
+
+    def post(self, function: Callable[..., object], *args: Any) -> None:
+        """Run a function in the program's thread, soon and in order. Never blocks."""
+        self._outbox.append((function, args))
+        if not self._outbox_woken:
+            self._outbox_woken = True
+            self.runtime.run_soon(self._drain_outbox)
+
+    def _drain_inbox(self) -> None:
+        self._inbox_woken = False
+        inbox = self._inbox
+        for _ in range(HELPING):
+            if not inbox:
+                return
+            function, args = inbox.popleft()
+            try:
+                function(*args)
+            except Exception as error:
+                self.post(self._fail, error)
+        if inbox and not self._inbox_woken:
+            self._inbox_woken = True
+            self.loop.call_soon(self._drain_inbox, context=self._context)
+
+    def _begin_call(
+        self, call: _Call, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]
+    ) -> None:
+        if not call.abandoned:
+            self.nursery.start_soon(self._run_call, call, function, args)
+
+    async def _run_call(
+        self, call: _Call, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]
+    ) -> None:
+        with anyio.CancelScope() as call.scope:
+            if call.abandoned:
+                return
+            try:
+                call.result = await function(*args)
+            except Exception as error:
+                call.error = error
+            except BaseException:
+                call.error = BusClosed("the bus ended while it asked its broker")
+                raise
+            finally:
+                self.post(call.done.set)
+
+    def _cancel_call(self, call: _Call) -> None:
+        if call.scope is not None:
+            call.scope.cancel()
+
+    def _stop_loop(self) -> None:
+        self._stopping.set()
+
+    def _run_loop(self) -> None:
+        def make_loop() -> _OwnedLoop:
+            self.loop = _OwnedLoop(self._rest_every)
+            # What a client's forgotten task raises has nobody to tell it to.
+            self.loop.set_exception_handler(
+                lambda _, context: logger.debug("in a client: %s", context.get("message"))
+            )
+            return self.loop
+
+        try:
+            anyio.run(
+                self._serve, backend="asyncio", backend_options={"loop_factory": make_loop}
+            )
+        except BaseException as error:  # noqa: BLE001 - told to the program, see _thread_ended
+            self.post(self._thread_ended, error)
+        else:
+            self.post(self._thread_ended, None)
+
+    def _thread_ended(self, error: BaseException | None) -> None:
+        self._finished.set()
+        if error is not None and not self._stopping.is_set():
+            while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+                error = error.exceptions[0]
+            self._fail(error)
+        self._ready.set()
+
+    async def _serve(self) -> None:
+        self._stopping = asyncio.Event()
+        self._context = contextvars.copy_context()
+        async with anyio.create_task_group() as self.nursery:
+            self.post(self._ready.set)
+            await self._stopping.wait()
+            self.nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_bridge(*, fair: bool = True) -> AsyncIterator[Bridge]:
+    """Start the loop's thread; leaving the block ends both, within half a second, also
+    when it is left by a cancellation.
+
+    Args:
+        fair: let each side in while the other is busy. For measuring what it costs.
+    """
+    runtime = current_runtime()
+    bridge = Bridge(runtime, fair=fair)
+    free_threaded = not getattr(sys, "_is_gil_enabled", lambda: True)()
+    instrument = _FairInstrument(REST_EVERY)
+    instrumented = fair and not free_threaded and runtime.name == "trio"
+    try:
+        with anyio.CancelScope(shield=True):
+            await bridge._start()
+        if instrumented:
+            trio.lowlevel.add_instrument(instrument)
+        yield bridge
+    finally:
+        with anyio.CancelScope(shield=True):
+            await bridge._end()
+        if instrumented:
+            trio.lowlevel.remove_instrument(instrument)

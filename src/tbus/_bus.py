@@ -1,0 +1,643 @@
+"""The bus: it owns everything that runs, and wires the rooms together.
+
+Nothing is started anywhere but in the nursery of `open_bus`, or inside the transport's
+own context manager, which is entered and left there. The end has seven steps, each with a
+deadline, so that a dead broker can hold none of them:
+
+1. new subscriptions, and publishes from outside handlers, are refused; feeds stop;
+2. running handlers finish, until the grace period ends;
+3. those that still run are cancelled: that is no failure, their messages are given back;
+4. settlements are flushed and feeds closed;
+5. publishes in flight get their outcome: the rest is unknown;
+6. the transport ends: clients, loop, thread, server process;
+7. the nursery ends, and the statement after the block finds nothing.
+
+After an exception, or a cancellation, in the body, step 2 is left out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+import attrs
+
+from ._backends import open_backend
+from ._census import Census
+from ._config import BusConfig
+from ._dead_letters import dead_letter_headers, dead_letter_id
+from ._envelope import Envelope
+from ._errors import BusClosed, BusError, ConfigurationError, TransportLost
+from ._event_stream import EventHub, EventReader
+from ._events import Draining
+from ._intake import Intake, IntakeOptions
+from ._message import Message, Receipt
+from ._messages import Messages
+from ._publisher import PipelinedPublisher, Publisher
+from ._retry import Retry
+from ._runtime import Nursery, Runtime, current_runtime
+from ._subscription import Handler, Subscription
+from ._timers import Timers
+from ._topic import Strategy, TopicOptions, check_group, check_strategy, check_topic
+from ._transport import Feed, FeedRequest, Holding, Lag, Order, Start, Transport
+from ._workers import WorkerPool
+
+logger = logging.getLogger("tbus")
+
+EVICT_WAIT = 0.25
+"""Seconds that cancelled handlers have, before those that do not end are named in the log."""
+
+SETTLE_WAIT = 0.3
+"""Seconds for flushing settlements when the grace period is spent."""
+
+FLUSH_WAIT = 0.1
+"""Seconds for the outcomes of publishes then."""
+
+
+@attrs.frozen
+class Health:
+    """How the bus is, for probes.
+
+    Attributes:
+        state: "connected", "disconnected" or "draining".
+        in_flight: messages here that are not settled.
+        running: handlers running.
+        last_progress: seconds since a message was last settled or an event stored; None if
+            nothing was yet.
+    """
+
+    state: Literal["connected", "disconnected", "draining"]
+    in_flight: int
+    running: int
+    last_progress: float | None
+
+
+class Bus:
+    """An open bus; made by `open_bus`."""
+
+    def __init__(
+        self,
+        config: BusConfig,
+        runtime: Runtime,
+        transport: Transport,
+        nursery: Nursery,
+        hub: EventHub,
+    ) -> None:
+        self.config = config
+        self.transport = transport
+        self._runtime = runtime
+        self._nursery = nursery
+        self._hub = hub
+        self._timers = Timers(runtime)
+        self._pool = WorkerPool(runtime, nursery, config.concurrency)
+        self._publisher = Publisher(transport, runtime, config.publish_timeout)
+        self._readers: dict[tuple[str, str | None, int], Subscription | Messages | None] = {}
+        self._closings: dict[Subscription, Any] = {}
+        self._tasks: dict[object, tuple[str, str | None, float]] = {}
+        self._causes: list[BaseException] = []
+        self._on_failure: Callable[[], None] = lambda: None
+        self._drain_deadline = 0.0
+        self._closed = False
+        self.draining = anyio.Event()
+        """Set once the bus begins to end."""
+
+    def __repr__(self) -> str:
+        return f"<Bus {self.config.address}>"
+
+    # Publishing
+
+    async def publish(
+        self,
+        topic: str,
+        body: Envelope | bytes,
+        *,
+        key: str | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+        id: str | None = None,
+        timeout: float | None = None,
+    ) -> Receipt:
+        """Publish one event; returns once the broker has stored it.
+
+        Concurrent calls have no order among themselves; for that, use one publisher's
+        `send`. Cancelled before the event left, nothing was sent; after that it may be
+        stored, and is not repeated.
+
+        Args:
+            topic: where to.
+            body: an `Envelope`, or `bytes`.
+            key: what plain bytes are ordered by. An envelope is ordered by its aggregate id.
+            headers: pairs of strings, in order; a name may come more than once.
+            id: what makes a repeat recognisable; by default the envelope's event id, else a
+                new UUIDv7. NATS discards a repeat within the duplicate window, Kafka never.
+            timeout: seconds until the outcome must be known (default: `publish_timeout`).
+
+        Raises:
+            InvalidTopic, InvalidEnvelope, ConfigurationError: nothing was sent.
+            PublishRefused: the broker did not store it.
+            TransportLost: it could not be sent in time; it is not stored.
+            OutcomeUnknown: it was sent, and no answer came in time: repeat it with the
+                `event_id` of the error, if it must be stored.
+            BusClosed: the bus has ended, or is ending and this is no handler.
+        """
+        self._may_send()
+        return await self._publisher.publish(topic, body, key, headers, id, timeout)
+
+    @asynccontextmanager
+    async def open_publisher(self, max_in_flight: int = 1000) -> AsyncIterator[PipelinedPublisher]:
+        """Publish without waiting for each event: see `PipelinedPublisher`.
+
+        Leaving the block waits for every outcome, unless it is cancelled.
+
+        Args:
+            max_in_flight: events without an outcome, at most.
+
+        Raises:
+            PublishFailed: on leaving, if there are failures that nobody has read.
+        """
+        _check_count("max_in_flight", max_in_flight)
+        self._may_send()
+        async with PipelinedPublisher(self._publisher, max_in_flight, self._may_send) as publisher:
+            yield publisher
+
+    # Subscribing
+
+    async def subscribe(
+        self,
+        topic: str,
+        handler: Handler,
+        *,
+        group: str | None = None,
+        concurrency: int | None = None,
+        max_in_flight: int | None = None,
+        order: Order = "key",
+        timeout: float = 30.0,
+        retry: Retry | None = None,
+        dead_letter: str | None = "<topic>.dead",
+        start: Start | None = None,
+        decode: Any = None,
+    ) -> Subscription:
+        """Have a handler called for every message of a topic.
+
+        Returns when the broker has the subscription: what is published from then on
+        arrives. It runs until `Subscription.close` or the end of the bus.
+
+        A handler that returns has handled its message. One that raises is run again for
+        it after the policy's delay, while later messages of the same key wait and those of other keys
+        go on; when the attempts are used up, the message goes to the dead-letter topic. It
+        may raise `RetryAfter`, `Reject` or `Discard`. Being cancelled is no failure.
+
+        Args:
+            topic: what to read.
+            handler: `async def handler(message)`; with `decode`, `handler(event, message)`.
+            group: who shares the messages. Without one, this subscription sees every
+                message, at least once while the bus is open.
+            concurrency: handlers running at once, for this subscription (default: the bus's).
+            max_in_flight: messages here and not settled (default: the bus's).
+            order: "key", "partition" or "none".
+            timeout: seconds for one run of the handler; one that is cut off has failed.
+            retry: when to try again.
+            dead_letter: the topic for what cannot be handled; None: try at the policy's
+                `maximum` for ever, and report `Stalled`.
+            start: where a group begins that the broker has not seen: "earliest" (default
+                with a group), "latest" (default without), a time, or a `Position`.
+            decode: a type to decode the envelope's payload into.
+
+        Raises:
+            ConfigurationError, InvalidTopic: nothing was asked of the broker.
+            SubscriptionFailed: the broker would not have it.
+            TransportLost: the broker could not be reached in time.
+            BusClosed: the bus is ending.
+        """
+        if not callable(handler):
+            raise ConfigurationError("it must be an async function", field="handler", value=handler)
+        if not timeout > 0:
+            raise ConfigurationError("more than 0 seconds", field="timeout", value=timeout)
+        subscription = Subscription(
+            topic, group, handler, decode, timeout, self._runtime, self._pool, self._close_one
+        )
+        intake = await self._open_intake(
+            subscription, topic, group, concurrency, max_in_flight, order, timeout, retry,
+            dead_letter, start, subscription.on_ready,
+        )  # fmt: skip
+        subscription.attach(intake)
+        self._start("pull loop", topic, intake.run)
+        return subscription
+
+    @asynccontextmanager
+    async def open_messages(
+        self,
+        topic: str,
+        *,
+        group: str | None = None,
+        concurrency: int | None = None,
+        max_in_flight: int | None = None,
+        order: Order = "key",
+        retry: Retry | None = None,
+        dead_letter: str | None = "<topic>.dead",
+        start: Start | None = None,
+    ) -> AsyncIterator[Messages]:
+        """The same, pulled: `async for message in messages:`, then `async with message:`.
+
+        Leaving the inner block settles the message; an exception there counts as a failed
+        attempt and goes on, so catch it outside to continue. Leaving the outer block gives
+        back what is not settled, without an attempt.
+
+        Args, Raises: as for `subscribe`.
+        """
+        messages = Messages(self._runtime)
+        intake = await self._open_intake(
+            messages, topic, group, concurrency, max_in_flight, order, 30.0, retry,
+            dead_letter, start, messages.on_ready,
+        )  # fmt: skip
+        messages.intake = intake
+        self._start("pull loop", topic, intake.run)
+        try:
+            yield messages
+        finally:
+            messages.end()
+            messages.give_back()
+            intake.stop()
+            with anyio.CancelScope(shield=True):
+                await self._close_feeds([intake.feed], SETTLE_WAIT)
+            self._forget(messages)
+
+    async def _open_intake(
+        self,
+        reader: Subscription | Messages,
+        topic: str,
+        group: str | None,
+        concurrency: int | None,
+        max_in_flight: int | None,
+        order: Order,
+        timeout: float,
+        retry: Retry | None,
+        dead_letter: str | None,
+        start: Start | None,
+        on_ready: Callable[[], None],
+    ) -> Intake:
+        check_topic(topic)
+        if group is not None:
+            check_group(group)
+        if dead_letter is not None:
+            dead_letter = check_topic(dead_letter.replace("<topic>", topic))
+            if dead_letter == topic:
+                raise ConfigurationError(
+                    "a topic cannot be its own dead-letter topic", field="dead_letter", value=topic
+                )
+        if order not in ("key", "partition", "none"):
+            raise ConfigurationError(
+                "one of 'key', 'partition', 'none'", field="order", value=order
+            )
+        options = IntakeOptions(
+            concurrency=_check_count("concurrency", concurrency or self.config.concurrency),
+            max_in_flight=_check_count("max_in_flight", max_in_flight or self.config.max_in_flight),
+            order=order,
+            retry=Retry() if retry is None else retry,
+            dead_letter=dead_letter,
+            timeout=timeout,
+        )
+        self._may_subscribe()
+        name = (topic, group, 0 if group is not None else id(reader))
+        if name in self._readers:
+            raise ConfigurationError(
+                f"this bus reads topic {topic!r} for group {group!r} already", field="group", value=group
+            )
+        self._readers[name] = None  # held while the broker is asked
+        try:
+            feed = await self.transport.open_feed(
+                FeedRequest(
+                    topic=topic,
+                    group=group,
+                    order=order,
+                    start=start or ("latest" if group is None else "earliest"),
+                    max_in_flight=options.max_in_flight,
+                    max_in_flight_bytes=self.config.max_in_flight_bytes,
+                    ack_wait=self.config.nats.ack_wait,
+                )
+            )
+        except BaseException:
+            del self._readers[name]
+            raise
+        if self.draining.is_set():
+            del self._readers[name]
+            with anyio.CancelScope(shield=True):
+                await self._close_feeds([feed], SETTLE_WAIT)
+            raise BusClosed("the bus began to end while this subscription was made")
+        self._readers[name] = reader
+        return Intake(
+            topic,
+            group,
+            feed,
+            options,
+            runtime=self._runtime,
+            timers=self._timers,
+            emit=self._hub.emit,
+            bury=self._bury,
+            on_ready=on_ready,
+        )
+
+    async def _bury(
+        self, message: Message, target: str, reason: str, error: Exception | None
+    ) -> None:
+        headers = dead_letter_headers(message, reason, error, self.config.source)
+        await self._publisher.store(
+            target, message.body, message.key, headers, dead_letter_id(message)
+        )
+
+    # Topics
+
+    async def configure_topic(
+        self,
+        topic: str,
+        options: TopicOptions | None = None,
+        strategy: Strategy = "create_or_update",
+    ) -> TopicOptions:
+        """Make a topic, or make it match; returns what it is now.
+
+        Raises:
+            ConfigurationError: it does not match, and the strategy, or the field, does not
+                allow to change it; every difference is named.
+        """
+        check_topic(topic)
+        check_strategy(strategy)
+        self._may_subscribe()
+        return await self.transport.configure_topic(topic, options or TopicOptions(), strategy)
+
+    async def get_topic(self, topic: str) -> TopicOptions | None:
+        """What the broker has, or None."""
+        self._may_subscribe()
+        return await self.transport.get_topic(check_topic(topic))
+
+    async def list_topics(self) -> list[str]:
+        """The topics, sorted."""
+        self._may_subscribe()
+        return await self.transport.list_topics()
+
+    async def remove_topic(self, topic: str) -> bool:
+        """Remove a topic and all that it holds; False if there was none."""
+        self._may_subscribe()
+        return await self.transport.remove_topic(check_topic(topic))
+
+    async def lag(self, topic: str, group: str) -> Lag:
+        """How far a group is behind."""
+        self._may_subscribe()
+        return await self.transport.lag(check_topic(topic), check_group(group))
+
+    # Looking
+
+    async def ping(self, timeout: float = 5.0) -> float:
+        """Ask the broker for a sign of life; returns the round trip in seconds.
+
+        Raises:
+            TransportLost: none came within `timeout` seconds.
+        """
+        with self._runtime.open_scope() as scope:
+            scope.deadline = self._runtime.clock() + timeout
+            return await self.transport.ping()
+        raise TransportLost(f"{self.config.address} did not answer within {timeout} s")
+
+    def health(self) -> Health:
+        """How the bus is now; asks nobody."""
+        intakes = [intake for _, intake in self._intakes()]
+        return Health(
+            "draining"
+            if self.draining.is_set()
+            else "connected"
+            if self.transport.is_connected()
+            else "disconnected",
+            sum(len(intake.dispatcher) for intake in intakes),
+            sum(intake.dispatcher.running for intake in intakes),
+            None,
+        )
+
+    def census(self) -> Census:
+        """Every task, thread, connection and process of the bus."""
+        now = self._runtime.clock()
+        tasks = [
+            Holding("task", role, topic, age=now - since)
+            for role, topic, since in self._tasks.values()
+        ]
+        running = self._pool.running()
+        workers = [
+            Holding("task", "worker", topic, waits_for="handler", age=now - since)
+            for topic, since in running
+        ]
+        idle = [Holding("task", "worker") for _ in range(len(self._pool) - len(running))]
+        return Census((*tasks, *workers, *idle, *self.transport.holdings()))
+
+    @asynccontextmanager
+    async def open_events(self, buffer: int = 1000) -> AsyncIterator[EventReader]:
+        """What happens in the life of the bus from now on, as an async iterator of `Event`s.
+
+        Args:
+            buffer: events that wait for a slow reader; then it sees `EventsMissed`.
+        """
+        with self._hub.open(_check_count("buffer", buffer)) as reader:
+            yield reader
+
+    # Inside
+
+    def _may_send(self) -> None:
+        if self._closed:
+            raise BusClosed("this bus has ended; open another one")
+        if self.draining.is_set() and not self._pool.is_inside():
+            raise BusClosed("this bus is ending: only its handlers may still publish")
+
+    def _may_subscribe(self) -> None:
+        if self._closed or self.draining.is_set():
+            raise BusClosed("this bus has ended, or is ending; open another one")
+
+    def _intakes(self) -> list[tuple[Subscription | Messages, Intake]]:
+        return [
+            (reader, reader.intake)
+            for reader in self._readers.values()
+            if reader is not None and hasattr(reader, "intake")
+        ]
+
+    def _forget(self, reader: Subscription | Messages) -> None:
+        for name in [name for name, found in self._readers.items() if found is reader]:
+            del self._readers[name]
+
+    def _start(
+        self, role: str, topic: str | None, function: Callable[..., Awaitable[None]], *args: Any
+    ) -> None:
+        self._nursery.start_soon(
+            self._supervise, role, topic, partial(function, *args), name=f"tbus {role}"
+        )
+
+    async def _supervise(
+        self, role: str, topic: str | None, function: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Run a task of the bus; what it raises ends the bus."""
+        this = object()
+        self._tasks[this] = (role, topic, self._runtime.clock())
+        try:
+            await function()
+        except Exception as error:
+            self._fail(error)
+        finally:
+            del self._tasks[this]
+
+    def _fail(self, error: BaseException) -> None:
+        self._causes.append(error)
+        self._on_failure()
+
+    async def _close_one(self, subscription: Subscription) -> None:
+        closing = self._closings.get(subscription)
+        if closing is None:
+            closing = self._closings[subscription] = anyio.Event()
+            self._start("closing", subscription.topic, self._close_subscription, subscription)
+        if not self._pool.is_inside():
+            await closing.wait()
+
+    async def _close_subscription(self, subscription: Subscription) -> None:
+        subscription.stop()
+        try:
+            deadline = self._runtime.clock() + self.config.grace
+            await self._wait_idle([(subscription, subscription.intake)], deadline)
+            await self._close_feeds(
+                [subscription.intake.feed], max(SETTLE_WAIT, deadline - self._runtime.clock())
+            )
+        finally:
+            self._forget(subscription)
+            self._closings[subscription].set()
+
+    async def _wait_idle(
+        self, intakes: list[tuple[Subscription | Messages, Intake]], deadline: float
+    ) -> None:
+        """Let handlers finish until the deadline, then cancel them."""
+        with self._runtime.open_scope() as scope:
+            scope.deadline = deadline
+            for _, intake in intakes:
+                await intake.wait_idle()
+        for reader, _ in intakes:
+            if isinstance(reader, Subscription):
+                reader.evict()
+            else:
+                reader.give_back()
+        with self._runtime.open_scope() as scope:
+            scope.deadline = self._runtime.clock() + EVICT_WAIT
+            for _, intake in intakes:
+                await intake.wait_idle()
+        for topic, since in self._pool.running():
+            if scope.cancelled_caught:
+                logger.warning(
+                    "a handler of topic %r, running for %.1f s, does not end when it is"
+                    " cancelled: it blocks, or shields itself", topic, self._runtime.clock() - since,
+                )  # fmt: skip
+
+    async def _close_feeds(self, feeds: list[Feed], timeout: float) -> None:
+        """Settle and close, all at once; at the deadline they are closed all the same."""
+
+        async def close(feed: Feed) -> None:
+            with self._runtime.open_scope() as scope:
+                scope.deadline = self._runtime.clock() + timeout
+                await feed.aclose()
+
+        async with self._runtime.open_nursery() as nursery:
+            for feed in feeds:
+                nursery.start_soon(close, feed)
+
+    async def _end(self, *, graceful: bool) -> None:
+        """Steps 1 to 5 of the end. Shielded by the caller; bounded."""
+        clock = self._runtime.clock
+        grace = self.config.grace if graceful else 0.0
+        deadline = clock() + grace
+        self._hub.emit(Draining(grace))
+        self.draining.set()
+        intakes = self._intakes()
+        for reader, intake in intakes:
+            if isinstance(reader, Subscription):
+                reader.stop()
+            else:
+                reader.end()
+                intake.stop()
+        await self._wait_idle(intakes, deadline)
+        await self._close_feeds(
+            [intake.feed for _, intake in intakes], max(SETTLE_WAIT, deadline - clock())
+        )
+        self._closed = True
+        with self._runtime.open_scope() as scope:
+            scope.deadline = max(clock() + FLUSH_WAIT, deadline)
+            await self.transport.flush()
+        self.transport.abandon()
+
+
+@asynccontextmanager
+async def open_bus(
+    where: str | Path | BusConfig = "memory://", /, **overrides: Any
+) -> AsyncIterator[Bus]:
+    """Open a bus; leaving the block ends it, and leaves nothing.
+
+    Args:
+        where: a URL (`memory://[name]`, `nats://host:port`, `nats+embedded://`), a
+            `BusConfig`, or the path of a TOML or YAML file with one.
+        overrides: fields of `BusConfig`, over what `where` says.
+
+    Raises:
+        ConfigurationError: a value that tbus cannot work with; nothing was started.
+        TransportLost: the broker could not be reached within its connect timeout.
+        BusError: the bus itself failed while it was open; its causes are attached. An
+            exception of the body, and a cancellation from outside, leave as themselves.
+    """
+    config = BusConfig.load(where, **overrides)
+    runtime = current_runtime()
+    hub = EventHub()
+    body_error: BaseException | None = None
+    causes: list[BaseException] = []
+    try:
+        async with AsyncExitStack() as stack:
+            backend = await stack.enter_async_context(open_backend(config, hub.emit))
+            async with runtime.open_nursery() as nursery:
+                bus = Bus(config, runtime, backend.transport, nursery, hub)
+                causes = bus._causes
+                bus._start("timers", None, bus._timers.run)
+                if backend.server is not None:
+                    bus._start("server watch", None, backend.wait_server_died)
+                bus._start("transport watch", None, backend.transport.wait_failed)
+                try:
+                    with runtime.open_scope() as scope:
+                        bus._on_failure = scope.cancel
+                        if causes:
+                            scope.cancel()
+                        yield bus
+                except BaseException as error:  # raised again when everything has ended
+                    body_error = error
+                with anyio.CancelScope(shield=True):
+                    await bus._end(graceful=body_error is None and not causes)
+                nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        causes.extend(group.exceptions)
+    except Exception as error:
+        if body_error is None and not causes:
+            raise
+        causes.append(error)
+    finally:
+        hub.end()
+    _raise_at_the_door(body_error, causes)
+
+
+def _raise_at_the_door(body_error: BaseException | None, causes: list[BaseException]) -> None:
+    """What leaves the block: the body's exception, else what stopped the bus, else nothing."""
+    for cause in causes:
+        if not isinstance(cause, Exception):
+            raise cause  # KeyboardInterrupt, SystemExit
+    if body_error is not None:
+        if causes:
+            texts = "; ".join(f"{type(cause).__name__}: {cause}" for cause in causes)
+            body_error.add_note(f"tbus: the bus had failed, too: {texts}")
+        raise body_error
+    if causes:
+        first = causes[0]
+        raise BusError(f"the bus has failed: {first}", causes) from first
+
+
+def _check_count(field: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError("a whole number of at least 1", field=field, value=value)
+    return value

@@ -1,0 +1,157 @@
+"""Which message may be handled next: order per key, and no waiting between keys.
+
+The laws:
+
+1. The messages of one key are finished in the order in which they were pushed.
+2. At any moment a key is in exactly one state: ready (in the ready deque), running (with
+   one worker), held (its head waits for a retry), or unknown (it has no messages).
+3. A message stays at the head of its lane from the moment it is taken until it is
+   finished; a retry therefore never loses its place.
+4. Two keys never wait for each other, except for the limit on running handlers. There is
+   no hashing into a fixed number of lanes.
+5. A message without a key is alone in a lane of its own.
+
+Pure: no clock, no I/O, no event loop. Every call is O(1).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterator
+from enum import Enum
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class LaneState(Enum):
+    READY = "ready"
+    RUNNING = "running"
+    HELD = "held"
+    GONE = "gone"
+
+
+class Lane(Generic[T]):
+    """The messages of one key, in order; the head is the one that is handled or next."""
+
+    __slots__ = ("items", "key", "state")
+
+    def __init__(self, key: Hashable, item: T) -> None:
+        self.key = key
+        self.items: deque[T] = deque((item,))
+        self.state = LaneState.READY
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def head(self) -> T:
+        return self.items[0]
+
+
+class KeyedDispatcher(Generic[T]):
+    """Hands out the heads of ready lanes, at most `limit` at a time.
+
+    Args:
+        limit: how many lanes may be running at once.
+    """
+
+    __slots__ = ("_keyless", "_lanes", "_ready", "_size", "limit", "running")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.running = 0
+        self._lanes: dict[Hashable, Lane[T]] = {}
+        self._keyless: set[Lane[T]] = set()
+        self._ready: deque[Lane[T]] = deque()
+        self._size = 0
+
+    def __len__(self) -> int:
+        """Messages that were pushed and are not finished."""
+        return self._size
+
+    def __iter__(self) -> Iterator[T]:
+        """Every message that is not finished; those of one key in order."""
+        for lane in (*self._lanes.values(), *self._keyless):
+            yield from lane.items
+
+    @property
+    def ready(self) -> int:
+        """How many lanes could be taken now, were there no limit."""
+        return len(self._ready)
+
+    def push(self, key: Hashable | None, item: T) -> Lane[T]:
+        """Add a message behind all others of its key; returns the key's lane."""
+        self._size += 1
+        if key is None:
+            lane = Lane(None, item)
+            self._keyless.add(lane)
+            self._ready.append(lane)
+            return lane
+        found = self._lanes.get(key)
+        if found is not None:
+            found.items.append(item)
+            return found
+        lane = self._lanes[key] = Lane(key, item)
+        self._ready.append(lane)
+        return lane
+
+    def take(self) -> Lane[T] | None:
+        """The lane whose head is to be handled now, or None: nothing is ready, or the
+        limit is reached. It is running until `finish` or `hold`."""
+        if not self._ready or self.running >= self.limit:
+            return None
+        lane = self._ready.popleft()
+        lane.state = LaneState.RUNNING
+        self.running += 1
+        return lane
+
+    def finish(self, lane: Lane[T]) -> T:
+        """The head is done with, whatever became of it: the next of its key is ready."""
+        self._leave(lane, LaneState.RUNNING)
+        item = lane.items.popleft()
+        self._size -= 1
+        if lane.items:
+            lane.state = LaneState.READY
+            self._ready.append(lane)
+        else:
+            lane.state = LaneState.GONE
+            if lane.key is None:
+                self._keyless.discard(lane)
+            else:
+                del self._lanes[lane.key]
+        return item
+
+    def hold(self, lane: Lane[T]) -> None:
+        """The head must wait before it is handled again: it keeps its place and its key."""
+        self._leave(lane, LaneState.RUNNING)
+        lane.state = LaneState.HELD
+
+    def release(self, lane: Lane[T]) -> bool:
+        """A held head may be handled again. False if the lane is not held any more."""
+        if lane.state is not LaneState.HELD:
+            return False
+        lane.state = LaneState.READY
+        self._ready.append(lane)
+        return True
+
+    def clear(self) -> list[T]:
+        """Take out everything that is not running: ready, waiting and held. What runs may
+        still be finished."""
+        taken: list[T] = []
+        for lane in (*self._lanes.values(), *self._keyless):
+            first = 1 if lane.state is LaneState.RUNNING else 0
+            while len(lane.items) > first:
+                taken.append(lane.items.pop())
+            if not first:
+                lane.state = LaneState.GONE
+        self._lanes = {key: lane for key, lane in self._lanes.items() if lane.items}
+        self._keyless = {lane for lane in self._keyless if lane.items}
+        self._ready.clear()
+        self._size -= len(taken)
+        return taken
+
+    def _leave(self, lane: Lane[T], state: LaneState) -> None:
+        if lane.state is not state:
+            raise RuntimeError(f"lane of key {lane.key!r} is {lane.state.value}, not {state.value}")
+        self.running -= 1

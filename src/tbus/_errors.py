@@ -1,0 +1,148 @@
+"""Every error a user of tbus can meet, under one root.
+
+Three questions sort them. Did the caller misuse the bus (`ConfigurationError` and its
+kin)? Did the broker or the way to it fail (`TransportLost`, `ConsumerGone`,
+`MessagesLost`)? And for a publish: was the event stored (no error), refused
+(`PublishRefused`) or is that unknown (`OutcomeUnknown`)?
+
+`RetryAfter`, `Reject` and `Discard` go the other way: a handler raises them to tell the
+bus what to do with the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._message import PublishOutcome
+
+
+class TbusError(Exception):
+    """The root of everything that tbus raises."""
+
+
+class ConfigurationError(TbusError):
+    """A value given to tbus is not one it can work with; nothing was sent.
+
+    Args:
+        problem: what is wrong and what to do, as a sentence.
+        field: the name of the option, argument or field.
+        value: the value that was refused.
+    """
+
+    def __init__(self, problem: str, *, field: str | None = None, value: object = None) -> None:
+        super().__init__(problem if field is None else f"{field}={value!r}: {problem}")
+        self.field = field
+        self.value = value
+
+
+class InvalidTopic(ConfigurationError):
+    """A topic or group name that not every broker would take."""
+
+
+class InvalidEnvelope(TbusError):
+    """An event that breaks the envelope's rules, or a body that holds none.
+
+    Args:
+        problem: what is wrong and what to do, as a sentence.
+        field: the envelope's field, where one can be named.
+        value: its value.
+    """
+
+    def __init__(self, problem: str, *, field: str | None = None, value: object = None) -> None:
+        super().__init__(problem if field is None else f"{field}={value!r}: {problem}")
+        self.field = field
+        self.value = value
+
+
+class BusClosed(TbusError):
+    """The bus, or the part of it that was called, has ended or is ending."""
+
+
+class PublishRefused(TbusError):
+    """The broker answered that it did not store the event: it may be sent again."""
+
+
+class TransportLost(TbusError):
+    """The broker could not be reached in time. What was asked did not happen."""
+
+
+class OutcomeUnknown(TbusError):
+    """The event was sent and no answer came: it may be stored, or not.
+
+    Attributes:
+        event_id: publish again with this id, and a broker that discards duplicates
+            (NATS, within its window) stores it once.
+    """
+
+    def __init__(self, problem: str, *, event_id: str) -> None:
+        super().__init__(problem)
+        self.event_id = event_id
+
+
+class ConsumerGone(TbusError):
+    """The broker's consumer, stream or topic behind a subscription was removed."""
+
+
+class MessagesLost(TbusError):
+    """Retention, or a removal, took messages before the group had read them.
+
+    Attributes:
+        topic: where.
+        first: position of the first message that is gone.
+        last: position of the last one.
+    """
+
+    def __init__(self, topic: str, first: int, last: int) -> None:
+        super().__init__(
+            f"messages {first} to {last} of topic {topic!r} were removed before this group"
+            " read them: raise the topic's retention, or consume faster"
+        )
+        self.topic = topic
+        self.first = first
+        self.last = last
+
+
+class SubscriptionFailed(TbusError):
+    """A subscription could not be made, or cannot go on."""
+
+
+class PublishFailed(TbusError):
+    """Events given to a pipelined publisher were not stored, or may not have been.
+
+    Attributes:
+        outcomes: the failed `PublishOutcome`s, each with its event id and error.
+    """
+
+    def __init__(self, problem: str, outcomes: Sequence[PublishOutcome] = ()) -> None:
+        super().__init__(problem)
+        self.outcomes = tuple(outcomes)
+
+
+class BusError(TbusError):
+    """The bus itself failed and has ended.
+
+    Attributes:
+        causes: what went wrong, first failure first. The first is `__cause__` too.
+    """
+
+    def __init__(self, problem: str, causes: Sequence[BaseException] = ()) -> None:
+        super().__init__(problem)
+        self.causes = tuple(causes)
+
+
+class RetryAfter(Exception):  # noqa: N818 - an instruction, not an error
+    """Raised by a handler: this attempt failed, try again after `seconds`."""
+
+    def __init__(self, seconds: float, reason: str = "") -> None:
+        super().__init__(reason or f"retry after {seconds} s")
+        self.seconds = seconds
+
+
+class Reject(Exception):  # noqa: N818 - an instruction, not an error
+    """Raised by a handler: this message can never succeed, dead-letter it now."""
+
+
+class Discard(Exception):  # noqa: N818 - an instruction, not an error
+    """Raised by a handler: this message is not wanted, settle it and go on."""

@@ -1,0 +1,157 @@
+"""What can happen in the life of a bus, as values for `Bus.open_events`."""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.frozen
+class Event:
+    """The base of all lifecycle events."""
+
+
+@attrs.frozen
+class Connected(Event):
+    """The bus is connected to its broker, for the first time or again.
+
+    Attributes:
+        address: of the broker, without secrets.
+        attempts: how many it took.
+    """
+
+    address: str
+    attempts: int = 1
+
+
+@attrs.frozen
+class ConnectionLost(Event):
+    """The connection broke. What is published now waits, within its deadline."""
+
+    address: str
+    reason: str
+
+
+@attrs.frozen
+class Reconnecting(Event):
+    """The next attempt to connect comes in `delay` seconds."""
+
+    attempt: int
+    delay: float
+    reason: str
+
+
+@attrs.frozen
+class FeedReset(Event):
+    """A subscription went back to the first message that was not settled, to keep the
+    order after a cut; what is in flight or finished is not handled again."""
+
+    topic: str
+    group: str | None
+    reason: str
+
+
+@attrs.frozen
+class TopicMade(Event):
+    """A topic was made, because it was used and did not exist, or was gone after a restart
+    of a broker that kept it in memory."""
+
+    topic: str
+    again: bool = False
+
+
+@attrs.frozen
+class MessageRetried(Event):
+    """A handler failed, and will run again for the same message.
+
+    Attributes:
+        attempt: the one that failed.
+        delay: seconds until the next.
+        error: type and text of what it raised.
+    """
+
+    topic: str
+    group: str | None
+    key: str | None
+    position: str
+    attempt: int
+    delay: float
+    error: str
+
+
+@attrs.frozen
+class DeadLettered(Event):
+    """A message was stored in a dead-letter topic, and then settled."""
+
+    topic: str
+    group: str | None
+    key: str | None
+    position: str
+    dead_letter: str
+    attempts: int
+    reason: str
+
+
+@attrs.frozen
+class Discarded(Event):
+    """A handler raised `Discard`: the message was settled without being handled."""
+
+    topic: str
+    group: str | None
+    key: str | None
+    position: str
+    reason: str
+
+
+@attrs.frozen
+class Stalled(Event):
+    """A message can neither succeed nor be dead-lettered: it holds its key, nothing is
+    skipped, and it is tried again after `delay` seconds.
+
+    Attributes:
+        age: seconds since it was first delivered to this process.
+    """
+
+    topic: str
+    group: str | None
+    key: str | None
+    position: str
+    attempts: int
+    age: float
+    delay: float
+    reason: str
+
+
+@attrs.frozen
+class KeyBacklog(Event):
+    """One key holds half of what a subscription may have in flight, and will soon hold up
+    the others: it is slow, failing, or far too frequent."""
+
+    topic: str
+    group: str | None
+    key: str | None
+    waiting: int
+    max_in_flight: int
+
+
+@attrs.frozen
+class RetentionTook(Event):
+    """Messages were removed by retention before the group had read them."""
+
+    topic: str
+    group: str | None
+    first: int
+    last: int
+
+
+@attrs.frozen
+class EventsMissed(Event):
+    """The reader was too slow: `count` events were left out here."""
+
+    count: int
+
+
+@attrs.frozen
+class Draining(Event):
+    """The bus has begun to end."""
+
+    grace: float

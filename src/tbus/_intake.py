@@ -1,0 +1,256 @@
+"""One subscription's work: feed, key order, verdicts.
+
+The pull loop takes what the feed hands over, finds each message's key and pushes it into
+the dispatcher. Whoever handles the heads (workers, or the user's own loop over
+`open_messages`) reports here how it went, and here it is decided what follows: settle,
+try again in place, dead-letter, or hold and report. A message is settled only when it was
+handled, discarded, or stored in its dead-letter topic; until then it keeps its key.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import attrs
+
+from ._dispatch import KeyedDispatcher, Lane
+from ._errors import InvalidEnvelope, TbusError
+from ._events import DeadLettered, Discarded, KeyBacklog, MessageRetried, Stalled
+from ._keys import find_key
+from ._message import Message
+from ._retry import Drop, GiveUp, Retry, RetryIn, decide
+from ._runtime import Runtime
+from ._timers import Timer, Timers
+from ._transport import Emit, EndOfFeed, Feed, Order, Verdict
+
+HAND_OVER = 128
+"""Messages that the pull loop hands over before it gives the loop to others."""
+
+
+@attrs.frozen
+class IntakeOptions:
+    """How a subscription treats its messages.
+
+    Attributes:
+        concurrency: handlers running at once.
+        max_in_flight: of the feed; a key that holds half of it is reported.
+        order: what is handled one after another.
+        retry: when a handler failed.
+        dead_letter: the topic for messages that cannot be handled, or None: hold them.
+        timeout: seconds for one handler run.
+    """
+
+    concurrency: int
+    max_in_flight: int
+    order: Order
+    retry: Retry
+    dead_letter: str | None
+    timeout: float
+
+
+class Intake:
+    """Takes from one feed, hands out in key order, settles.
+
+    Args:
+        bury: stores a message in the dead-letter topic; raises a `TbusError` if it could not.
+        on_ready: called when a message can be handled.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        group: str | None,
+        feed: Feed,
+        options: IntakeOptions,
+        *,
+        runtime: Runtime,
+        timers: Timers,
+        emit: Emit,
+        bury: Callable[[Message, str, str, Exception | None], Awaitable[None]],
+        on_ready: Callable[[], None],
+    ) -> None:
+        self.topic = topic
+        self.group = group
+        self.feed = feed
+        self.options = options
+        self.dispatcher: KeyedDispatcher[Message] = KeyedDispatcher(options.concurrency)
+        self._runtime = runtime
+        self._timers = timers
+        self._emit = emit
+        self._bury = bury
+        self._on_ready = on_ready
+        self._first_failed: dict[Message, float] = {}
+        self._graves: dict[Message, _Grave] = {}
+        self._waiting: dict[Lane[Message], Timer] = {}
+        self._draining = False
+        self._idle = runtime.one_shot()
+
+    # The pull loop
+
+    async def run(self) -> None:
+        """Take from the feed until it ends.
+
+        Raises:
+            TbusError: the feed cannot go on.
+        """
+        while True:
+            try:
+                deliveries = await self.feed.receive()
+            except EndOfFeed:
+                return
+            for start in range(0, len(deliveries), HAND_OVER):
+                if start:
+                    await self._runtime.checkpoint()
+                if self._draining:
+                    break  # what is not handed out is given back when the feed closes
+                self._hand_over(deliveries[start : start + HAND_OVER])
+
+    def _hand_over(self, deliveries: object) -> None:
+        push = self.dispatcher.push
+        topic, group, order = self.topic, self.group, self.options.order
+        half = self.options.max_in_flight // 2
+        for delivery in deliveries:  # type: ignore[attr-defined]
+            key, decoded = find_key(delivery)
+            message = Message(topic, key, group, delivery, 1, decoded)
+            if order == "key":
+                lane = push(key, message)
+            elif order == "none":
+                lane = push(None, message)
+            else:
+                lane = push(delivery.position.partition, message)
+            if len(lane.items) == half and half > 1 and lane.key is not None:
+                self._emit(KeyBacklog(topic, group, key, half, self.options.max_in_flight))
+        self._on_ready()
+
+    # Verdicts
+
+    def done(self, lane: Lane[Message]) -> None:
+        """The head was handled."""
+        message = self.dispatcher.finish(lane)
+        if self._first_failed:
+            self._first_failed.pop(message, None)
+        self.feed.settle(message.delivery, Verdict.DONE)
+        if self._draining and not self.dispatcher.running:
+            self._idle.set()
+
+    async def failed(self, lane: Lane[Message], error: Exception) -> None:
+        """Handling the head raised: decide what follows. The lane is finished or held."""
+        message = lane.head
+        if message in self._graves:  # a dead letter that could not be stored before
+            await self._try_to_bury(lane)
+            return
+        self._first_failed.setdefault(message, self._runtime.clock())
+        decision = decide(self.options.retry, message.attempt, error, random.random)
+        if isinstance(decision, RetryIn):
+            self._emit(
+                MessageRetried(
+                    self.topic, self.group, message.key, str(message.position), message.attempt,
+                    decision.delay, describe(error),
+                )
+            )  # fmt: skip
+            message.attempt += 1
+            self._hold(lane, decision.delay)
+        elif isinstance(decision, Drop):
+            self._emit(
+                Discarded(
+                    self.topic, self.group, message.key, str(message.position), decision.reason
+                )
+            )
+            self.done(lane)
+        else:
+            self._graves[message] = _Grave(decision, error)
+            await self._try_to_bury(lane)
+
+    def interrupted(self, lane: Lane[Message]) -> None:
+        """Handling the head was cancelled from outside: it is not handled, and no attempt is
+        used up. It keeps its key until the feed gives it back."""
+        self.dispatcher.hold(lane)
+        if self._draining and not self.dispatcher.running:
+            self._idle.set()
+
+    def has_grave(self, message: Message) -> bool:
+        """Whether the message waits only to be dead-lettered."""
+        return message in self._graves
+
+    async def _try_to_bury(self, lane: Lane[Message]) -> None:
+        message = lane.head
+        grave = self._graves[message]
+        target = self.options.dead_letter
+        problem = "it has no dead-letter topic"
+        if target is not None:
+            try:
+                await self._bury(message, target, grave.decision.reason, grave.error)
+            except TbusError as error:
+                problem = f"its dead letter could not be stored: {describe(error)}"
+            else:
+                del self._graves[message]
+                self._emit(
+                    DeadLettered(
+                        self.topic, self.group, message.key, str(message.position), target,
+                        message.attempt, grave.decision.reason,
+                    )
+                )  # fmt: skip
+                self.done(lane)
+                return
+        grave.tries += 1
+        retry = self.options.retry
+        delay = retry.maximum if target is None else retry.delay(grave.tries, random.random)
+        if target is None and not isinstance(grave.error, InvalidEnvelope):
+            del self._graves[message]  # nothing to bury it in: the handler runs again
+            message.attempt += 1
+        self._emit(
+            Stalled(
+                self.topic, self.group, message.key, str(message.position), message.attempt,
+                self._runtime.clock() - self._first_failed[message], delay,
+                f"{grave.decision.reason}; {problem}",
+            )
+        )  # fmt: skip
+        self._hold(lane, delay)
+
+    def _hold(self, lane: Lane[Message], delay: float) -> None:
+        self.dispatcher.hold(lane)
+        self._waiting[lane] = self._timers.call_later(delay, partial(self._release, lane))
+        if self._draining and not self.dispatcher.running:
+            self._idle.set()
+
+    def _release(self, lane: Lane[Message]) -> None:
+        self._waiting.pop(lane, None)
+        if not self._draining and self.dispatcher.release(lane):
+            self._on_ready()
+
+    # The end
+
+    def stop(self) -> None:
+        """Take nothing more, begin nothing more. What runs may still be settled."""
+        if self._draining:
+            return
+        self._draining = True
+        self.feed.stop()
+        for timer in self._waiting.values():
+            timer.cancel()
+        self._waiting.clear()
+        self.dispatcher.clear()
+        if not self.dispatcher.running:
+            self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Wait until nothing runs any more. After `stop`."""
+        await self._idle.wait()
+
+
+@attrs.define
+class _Grave:
+    """Why a message is to be dead-lettered, and how often that was tried."""
+
+    decision: GiveUp
+    error: Exception
+    tries: int = 0
+
+
+def describe(error: BaseException, limit: int = 500) -> str:
+    """Type and text of an exception, bounded."""
+    return f"{type(error).__name__}: {error}"[:limit]
+
+

@@ -1,0 +1,165 @@
+"""What travels: a `Delivery` from the broker, the `Message` a handler sees, and the
+`Receipt` or `PublishOutcome` that comes back for a publish."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+
+from ._envelope import Envelope
+from ._errors import InvalidEnvelope, TbusError
+
+Headers = tuple[tuple[str, str], ...]
+"""Ordered pairs; a name may come more than once."""
+
+
+@attrs.frozen(order=True)
+class Position:
+    """Where a message stands: its partition, and its place in that partition.
+
+    Attributes:
+        partition: 0 where a topic has only one.
+        offset: Kafka's offset, or the stream's sequence on NATS and in memory.
+    """
+
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.partition}:{self.offset}"
+
+
+@attrs.frozen
+class Receipt:
+    """The broker has stored the event.
+
+    Attributes:
+        topic: where it was published.
+        position: where it stands.
+        duplicate: the broker had it already, by its id, and stored nothing.
+    """
+
+    topic: str
+    position: Position
+    duplicate: bool = False
+
+
+@attrs.frozen
+class PublishOutcome:
+    """What became of one event given to a pipelined publisher.
+
+    Attributes:
+        event_id: the event's id.
+        topic: where it was sent.
+        receipt: set if it was stored.
+        error: set if it was refused (`PublishRefused`, `TransportLost`) or if that is
+            unknown (`OutcomeUnknown`).
+    """
+
+    event_id: str
+    topic: str
+    receipt: Receipt | None = None
+    error: TbusError | None = None
+
+    @property
+    def success(self) -> bool:
+        return self.receipt is not None
+
+
+# Not frozen, and compared by identity: one is made for every message, and a frozen attrs
+# class takes three times as long to fill.
+@attrs.define(eq=False)
+class Delivery:
+    """One message as a transport hands it over: bytes and where they came from.
+
+    Attributes:
+        position: partition and offset.
+        body: the bytes as published.
+        headers: ordered pairs.
+        timestamp: when the broker stored it, in seconds since the epoch.
+        key: the key that the transport itself carries (Kafka's record key), or None.
+        keyed: `key` is what the publisher of the message gave to tbus, so nobody needs to
+            look for another one in the body.
+        epoch: of the partition's owner; a later owner has a higher one.
+        redelivered: how often the broker says it delivered this before; 0 is the first time.
+        size: what it counts against `max_in_flight_bytes`.
+        token: the transport's own; what it needs to settle the message.
+    """
+
+    position: Position
+    body: bytes
+    headers: Headers
+    timestamp: float
+    key: str | None = None
+    keyed: bool = False
+    epoch: int = 0
+    redelivered: int = 0
+    size: int = 0
+    token: Any = None
+
+
+@attrs.define(eq=False)
+class Message:
+    """A message as a handler sees it. Read it; nothing in it is to be changed.
+
+    Attributes:
+        topic: the topic.
+        key: what it is ordered by, or None: then it is ordered with nothing.
+        group: the subscription's group, or None.
+        attempt: 1 the first time a handler runs for it. Runs that were cancelled from
+            outside are not counted.
+    """
+
+    topic: str
+    key: str | None
+    group: str | None
+    delivery: Delivery = attrs.field(repr=False)
+    attempt: int = 1
+    _decoded: Envelope | InvalidEnvelope | None = attrs.field(default=None, repr=False)
+
+    @property
+    def body(self) -> bytes:
+        """The bytes as they were published."""
+        return self.delivery.body
+
+    @property
+    def headers(self) -> Headers:
+        """Ordered pairs; a name may come more than once."""
+        return self.delivery.headers
+
+    @property
+    def position(self) -> Position:
+        """Partition, and offset or stream sequence."""
+        return self.delivery.position
+
+    @property
+    def epoch(self) -> int:
+        """Which owner of the partition this process was when the message came; a later
+        owner has a higher one, so a write guarded by it cannot be undone by an old one."""
+        return self.delivery.epoch
+
+    @property
+    def timestamp(self) -> datetime:
+        """When the broker stored it, in UTC."""
+        return datetime.fromtimestamp(self.delivery.timestamp, tz=UTC)
+
+    @property
+    def envelope(self) -> Envelope:
+        """The body as an envelope, decoded once.
+
+        Raises:
+            InvalidEnvelope: the body is none. A handler that lets this pass sends the
+                message to the dead-letter topic: no retry could help.
+        """
+        decoded = self._decoded
+        if decoded is None:
+            try:
+                decoded = Envelope.from_bytes(self.delivery.body)
+            except InvalidEnvelope as error:
+                decoded = error
+            self._decoded = decoded
+        if isinstance(decoded, InvalidEnvelope):
+            raise decoded
+        return decoded

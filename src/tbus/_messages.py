@@ -1,0 +1,118 @@
+"""Pulled messages: the user's own loop instead of a handler."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import attrs
+
+from ._dispatch import Lane
+from ._intake import Intake
+from ._message import Message
+from ._runtime import OneShot, Runtime
+
+
+@attrs.define(eq=False)
+class PulledMessage(Message):
+    """A message that the user settles: `async with message:` around what handles it.
+
+    Leaving the block normally settles it. An exception counts as a failed attempt: the
+    retry policy decides, the exception goes on, and the message is yielded again later
+    with its next attempt. A cancellation gives it back without an attempt.
+    """
+
+    _messages: Messages | None = attrs.field(default=None, repr=False)
+    _lane: Lane[Message] | None = attrs.field(default=None, repr=False)
+
+    async def __aenter__(self) -> PulledMessage:
+        if self._lane is None:
+            raise RuntimeError("this message has been settled: each is handled once")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._messages is not None
+        assert self._lane is not None
+        lane, self._lane = self._lane, None
+        await self._messages._settle(lane, error)
+
+
+class Messages:
+    """The messages of one topic for one group, as an async iterator; made by
+    `Bus.open_messages`.
+
+    At most `concurrency` messages are out at once, one per key: a message that was yielded
+    and is not settled keeps its key, and the next of its key comes after it.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.intake: Intake
+        self._runtime = runtime
+        self._ready: OneShot | None = None
+        self._out: set[Lane[Message]] = set()
+        self._ended = False
+
+    def __aiter__(self) -> Messages:
+        return self
+
+    async def __anext__(self) -> PulledMessage:
+        await self._runtime.checkpoint_if_cancelled()
+        while True:
+            if self._ended:
+                raise StopAsyncIteration
+            lane = self.intake.dispatcher.take()
+            if lane is not None:
+                message = lane.head
+                if not self.intake.has_grave(message):
+                    break
+                await self.intake.failed(lane, RuntimeError("waits for its dead letter"))
+                continue
+            if self._ready is None:
+                self._ready = self._runtime.one_shot()
+            await self._ready.wait()
+        self._out.add(lane)
+        return PulledMessage(
+            message.topic, message.key, message.group, message.delivery, message.attempt,
+            message._decoded, self, lane,
+        )  # fmt: skip
+
+    def on_ready(self) -> None:
+        """The intake has something, or has ended."""
+        if self._ready is not None:
+            self._ready.set()
+            self._ready = None
+
+    def end(self) -> None:
+        """Yield nothing more: the bus, or the block, ends."""
+        self._ended = True
+        self.on_ready()
+
+    def give_back(self) -> None:
+        """What was yielded and not settled is nobody's any more."""
+        for lane in self._out:
+            self.intake.interrupted(lane)
+        self._out.clear()
+
+    async def _settle(self, lane: Lane[Message], error: BaseException | None) -> None:
+        if lane not in self._out:
+            return  # the bus ended in between, and gave it back
+        if error is None:
+            self._out.discard(lane)
+            self.intake.done(lane)
+        elif isinstance(error, Exception):
+            try:
+                await self.intake.failed(lane, error)
+            except BaseException:
+                self.intake.interrupted(lane)
+                raise
+            finally:
+                self._out.discard(lane)
+        else:
+            self._out.discard(lane)
+            self.intake.interrupted(lane)
+        if self.intake.dispatcher.ready:
+            self.on_ready()

@@ -1,0 +1,375 @@
+"""Publishing: one event and its receipt, or a pipeline of them and their outcomes.
+
+Every event has one of three outcomes: stored (a `Receipt`), refused or never sent (an
+error after which it may be published again), or unknown (`OutcomeUnknown`, with the id
+that makes a repeat recognisable). The transport decides which; here the caller waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from types import TracebackType
+from typing import Any
+
+import attrs
+
+from ._envelope import Envelope, new_event_id
+from ._errors import BusClosed, ConfigurationError, PublishFailed, TbusError
+from ._message import Headers, PublishOutcome, Receipt
+from ._runtime import OneShot, Runtime
+from ._topic import check_topic
+from ._transport import Outgoing, Transport
+
+SLICE = 0.001
+"""Seconds for which `send` goes on without giving the loop to others."""
+
+SLICE_SENDS = 512
+"""The same in events, for clocks that stand still (virtual time)."""
+
+MAX_HEADER = 4096
+"""Longest header value, in characters."""
+
+
+def check_headers(headers: Iterable[tuple[str, str]]) -> Headers:
+    """Header pairs that every broker carries unchanged.
+
+    Raises:
+        ConfigurationError: a name or value that would be cut, split or changed on its way.
+    """
+    checked = []
+    for pair in headers:
+        try:
+            name, value = pair
+        except (TypeError, ValueError):
+            raise ConfigurationError(
+                "every header is a pair of name and value", field="headers", value=pair
+            ) from None
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise ConfigurationError(
+                "a header's name and value are strings", field="headers", value=pair
+            )
+        if not name or not name.isascii() or any(c <= " " or c in ":\x7f" for c in name):
+            raise ConfigurationError(
+                "a header's name is printable ASCII without space or colon",
+                field="headers",
+                value=name[:80],
+            )
+        if "\r" in value or "\n" in value:
+            raise ConfigurationError(
+                f"the value of header {name!r} contains a line break", field="headers", value=value[:80]
+            )
+        if len(value) > MAX_HEADER or value != value.strip():
+            raise ConfigurationError(
+                f"the value of header {name!r} has more than {MAX_HEADER} characters, or space"
+                " around it",
+                field="headers",
+                value=value[:80],
+            )
+        checked.append((name, value))
+    return tuple(checked)
+
+
+class Publisher:
+    """Makes `Outgoing`s of what users pass, and waits for what becomes of them.
+
+    Args:
+        transport: where events go.
+        runtime: of the program.
+        timeout: seconds until an outcome must be known, unless the call says otherwise.
+    """
+
+    def __init__(self, transport: Transport, runtime: Runtime, timeout: float) -> None:
+        self.transport = transport
+        self.runtime = runtime
+        self.timeout = timeout
+        self._known_topics: set[str] = set()
+
+    def prepare(
+        self,
+        on_outcome: Callable[[Outgoing, Receipt | TbusError], None],
+        topic: str,
+        body: Envelope | bytes,
+        key: str | None,
+        headers: Iterable[tuple[str, str]],
+        id: str | None,
+        timeout: float | None,
+    ) -> Outgoing:
+        """Check everything, encode, and give the event its id."""
+        if topic not in self._known_topics:
+            check_topic(topic)
+            if len(self._known_topics) < 10_000:
+                self._known_topics.add(topic)
+        if type(body) is Envelope:
+            data = body.encode()
+            if key is not None and key != body.aggregate_id:
+                raise ConfigurationError(
+                    f"an envelope is ordered by its aggregate_id, {body.aggregate_id!r}:"
+                    " leave key out",
+                    field="key",
+                    value=key,
+                )
+            key = body.aggregate_id
+            event_id = body.event_id if id is None else id
+        elif isinstance(body, bytes | bytearray | memoryview):
+            data = bytes(body)
+            if key is not None:
+                _check_text("key", key, 256)
+            event_id = new_event_id() if id is None else id
+        else:
+            raise ConfigurationError(
+                f"the body is an Envelope or bytes, not {type(body).__name__}",
+                field="body",
+                value=type(body).__name__,
+            )
+        if id is not None:
+            _check_text("id", id, 256)
+        if timeout is None:
+            timeout = self.timeout
+        elif not timeout > 0:
+            raise ConfigurationError("a timeout is more than 0 seconds", field="timeout", value=timeout)
+        return Outgoing(
+            topic,
+            data,
+            key,
+            check_headers(headers) if headers else (),
+            event_id,
+            timeout,
+            on_outcome,
+            type(body) is Envelope,
+        )
+
+    async def publish(
+        self,
+        topic: str,
+        body: Envelope | bytes,
+        key: str | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+        id: str | None = None,
+        timeout: float | None = None,
+    ) -> Receipt:
+        """Publish one event and wait for its outcome; see `Bus.publish`."""
+        waiter = _Waiter(self.runtime.one_shot())
+        outgoing = self.prepare(waiter.resolve, topic, body, key, headers, id, timeout)
+        return await self._send(outgoing, waiter)
+
+    async def store(
+        self, topic: str, body: bytes, key: str | None, headers: Headers, id: str
+    ) -> Receipt:
+        """Store bytes as they are, with headers that are the bus's own (a dead letter)."""
+        waiter = _Waiter(self.runtime.one_shot())
+        outgoing = Outgoing(topic, body, key, headers, id, self.timeout, waiter.resolve)
+        return await self._send(outgoing, waiter)
+
+    async def _send(self, outgoing: Outgoing, waiter: _Waiter) -> Receipt:
+        await self.runtime.checkpoint_if_cancelled()
+        self.transport.send_nowait(outgoing)
+        try:
+            await waiter.event.wait()
+        except BaseException:
+            outgoing.withdrawn = True
+            raise
+        result = waiter.result
+        if isinstance(result, Receipt):
+            return result
+        assert result is not None
+        raise result
+
+
+class _Waiter:
+    """One caller and the outcome it waits for."""
+
+    __slots__ = ("event", "result")
+
+    def __init__(self, event: OneShot) -> None:
+        self.event = event
+        self.result: Receipt | TbusError | None = None
+
+    def resolve(self, _: Outgoing, result: Receipt | TbusError) -> None:
+        self.result = result
+        self.event.set()
+
+
+@attrs.frozen
+class PublisherStatistics:
+    """What a pipelined publisher has done so far.
+
+    Attributes:
+        sent: events taken by `send`.
+        stored: of those, known to be stored.
+        failed: of those, refused, not sent or unknown.
+        in_flight: without an outcome yet.
+        unread_failures: failures that nobody has read from `outcomes`.
+    """
+
+    sent: int
+    stored: int
+    failed: int
+    in_flight: int
+    unread_failures: int
+
+
+class PipelinedPublisher:
+    """Sends events without waiting for each; made by `Bus.open_publisher`.
+
+    Events that one task sends are stored in the order of its calls. `outcomes` is an async
+    iterator over every outcome from when it is first asked on; it ends when the publisher
+    has been left and all is known.
+    """
+
+    def __init__(self, publisher: Publisher, max_in_flight: int, may_send: Callable[[], None]) -> None:
+        self._publisher = publisher
+        self._runtime = publisher.runtime
+        self._max_in_flight = max_in_flight
+        self._may_send = may_send
+        self._unresolved: set[Outgoing] = set()
+        self._sent = self._stored = self._failed = 0
+        self._failures: deque[PublishOutcome] = deque()
+        self._successes: deque[PublishOutcome] | None = None
+        self._room: OneShot | None = None
+        self._news: OneShot | None = None
+        self._closed = False
+        self._yielded = self._runtime.clock()
+        self._since_yield = 0
+
+    def statistics(self) -> PublisherStatistics:
+        """What it has done so far."""
+        return PublisherStatistics(
+            self._sent, self._stored, self._failed, len(self._unresolved), len(self._failures)
+        )
+
+    async def send(
+        self,
+        topic: str,
+        body: Envelope | bytes,
+        *,
+        key: str | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+        id: str | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        """Hand an event to the transport as soon as there is room; returns its id.
+
+        Room is freed when an outcome is known, not when it is read. Checks for cancellation
+        at every call, and gives the loop to others every millisecond. Cancelled while it
+        waits for room, it has sent nothing.
+
+        Args:
+            topic, body, key, headers, id, timeout: as for `Bus.publish`.
+
+        Raises:
+            PublishFailed: `max_in_flight` failures wait unread; they are handed over with
+                it. The event of this call was not sent.
+            BusClosed: the bus, or this publisher, has ended.
+            ConfigurationError, InvalidEnvelope, InvalidTopic: nothing was sent.
+        """
+        runtime = self._runtime
+        self._since_yield += 1
+        now = runtime.clock()
+        if now - self._yielded > SLICE or self._since_yield >= SLICE_SENDS:
+            await runtime.checkpoint()
+            self._yielded = runtime.clock()
+            self._since_yield = 0
+        else:
+            await runtime.checkpoint_if_cancelled()
+        self._check_open()
+        outgoing = self._publisher.prepare(self._resolve, topic, body, key, headers, id, timeout)
+        while len(self._unresolved) >= self._max_in_flight:
+            self._check_failures(self._max_in_flight)
+            if self._room is None:
+                self._room = runtime.one_shot()
+            await self._room.wait()
+            self._check_open()
+        self._check_failures(self._max_in_flight)
+        self._unresolved.add(outgoing)
+        self._sent += 1
+        self._publisher.transport.send_nowait(outgoing)
+        return outgoing.id
+
+    @property
+    def outcomes(self) -> AsyncIterator[PublishOutcome]:
+        """Every outcome from now on. Failures are kept until they are read; of successes, no
+        more than `max_in_flight` wait for a slow reader, the others are only counted."""
+        if self._successes is None:
+            self._successes = deque()
+        return self._outcomes()
+
+    async def _outcomes(self) -> AsyncIterator[PublishOutcome]:
+        assert self._successes is not None
+        while True:
+            if self._failures:
+                yield self._failures.popleft()
+            elif self._successes:
+                yield self._successes.popleft()
+            elif self._closed and not self._unresolved:
+                return
+            else:
+                if self._news is None:
+                    self._news = self._runtime.one_shot()
+                await self._news.wait()
+
+    def _resolve(self, outgoing: Outgoing, result: Receipt | TbusError) -> None:
+        self._unresolved.discard(outgoing)
+        if isinstance(result, Receipt):
+            self._stored += 1
+            if self._successes is not None and len(self._successes) < self._max_in_flight:
+                self._successes.append(PublishOutcome(outgoing.id, outgoing.topic, result))
+        else:
+            self._failed += 1
+            self._failures.append(PublishOutcome(outgoing.id, outgoing.topic, error=result))
+        if self._room is not None:
+            self._room.set()
+            self._room = None
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._news is not None:
+            self._news.set()
+            self._news = None
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BusClosed("this publisher has been left; open another one")
+        self._may_send()
+
+    def _check_failures(self, limit: int) -> None:
+        if len(self._failures) >= limit:
+            failures = tuple(self._failures)
+            self._failures.clear()
+            first = failures[0]
+            raise PublishFailed(
+                f"{len(failures)} events were not stored, or may not have been; the first is"
+                f" {first.event_id} of topic {first.topic!r}: {first.error}",
+                failures,
+            )
+
+    async def __aenter__(self) -> PipelinedPublisher:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._closed = True
+        try:
+            while self._unresolved and (error is None or isinstance(error, Exception)):
+                if self._room is None:
+                    self._room = self._runtime.one_shot()
+                await self._room.wait()
+        finally:
+            for outgoing in self._unresolved:
+                outgoing.withdrawn = True
+            self._tell()
+        if error is None:
+            self._check_failures(1)
+        elif self._failures:
+            error.add_note(f"tbus: {len(self._failures)} events of this publisher failed, too")
+
+
+def _check_text(field: str, value: Any, limit: int) -> None:
+    if not isinstance(value, str) or not 0 < len(value) <= limit or not value.isprintable():
+        raise ConfigurationError(
+            f"it must be text of 1 to {limit} printable characters", field=field, value=value
+        )

@@ -1,0 +1,191 @@
+"""What becomes of a message whose handler failed: a pure decision.
+
+No clock, no random source of its own and no waiting: the caller says which attempt it was
+and what was raised, and performs what is answered.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from ._errors import ConfigurationError, Discard, InvalidEnvelope, Reject, RetryAfter
+
+
+def _check_number(least: float, most: float, rule: str) -> Any:
+    def check(_owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not least <= value <= most
+        ):
+            raise ConfigurationError(f"it must be {rule}", field=attribute.name, value=value)
+
+    return check
+
+
+# Ten years: longer than anyone waits, short enough to be added to any clock.
+_LONGEST = 10 * 365.25 * 24 * 3600
+_seconds = _check_number(0, _LONGEST, "a number of seconds, 0 or more (at most ten years)")
+
+
+@attrs.frozen
+class Backoff:
+    """Delays that grow from attempt to attempt, each moved at random so that what failed
+    together does not come back together.
+
+    Attributes:
+        initial: seconds after the first failure.
+        factor: by which each delay is longer than the one before; 1 keeps it.
+        maximum: seconds at which delays stop growing, before they are moved at random.
+        jitter: 0 to 1; 0.1 moves a delay by up to a tenth of it, either way.
+
+    Raises:
+        ConfigurationError: a value is out of range; the message names it.
+    """
+
+    initial: float = attrs.field(default=0.1, validator=_seconds)
+    factor: float = attrs.field(
+        default=2.0, validator=_check_number(1, 1e6, "a number from 1 to a million")
+    )
+    maximum: float = attrs.field(default=30.0, validator=_seconds)
+    jitter: float = attrs.field(default=0.1, validator=_check_number(0, 1, "a number from 0 to 1"))
+
+    def delay(self, attempt: int, random: Callable[[], float]) -> float:
+        """Seconds to wait after the given attempt failed.
+
+        Args:
+            attempt: 1 for the first; below 1 is taken as 1.
+            random: gives numbers from 0 to below 1.
+        """
+        try:
+            delay = min(self.maximum, self.initial * self.factor ** (max(attempt, 1) - 1))
+        except OverflowError:
+            # The growth has left what a float holds; an initial 0 stays 0 all the same.
+            delay = self.maximum if self.initial else 0.0
+        if self.jitter:
+            delay *= 1 + self.jitter * (2 * random() - 1)
+        return delay
+
+
+def _check_attempts(_owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and (type(value) is not int or value < 1):
+        raise ConfigurationError(
+            "it must be a whole number of at least 1, or None to retry for ever",
+            field=attribute.name,
+            value=value,
+        )
+
+
+def _check_on(_owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    types = value if isinstance(value, tuple) else (value,)
+    if not types or not all(isinstance(one, type) and issubclass(one, Exception) for one in types):
+        raise ConfigurationError(
+            "it must be a type of Exception, or a tuple of such types",
+            field=attribute.name,
+            value=value,
+        )
+
+
+@attrs.frozen
+class Retry(Backoff):
+    """When a failed message is tried again, and when no more.
+
+    Attributes:
+        initial: seconds after the first failure.
+        factor: by which each delay is longer than the one before.
+        maximum: seconds at which delays stop growing, before they are moved at random.
+        jitter: 0 to 1, how far a delay is moved at random, either way.
+        attempts: runs of the handler in all, the first one counted; None is no limit.
+        on: the exceptions that are worth another attempt; others are given up at once.
+
+    Raises:
+        ConfigurationError: a value is out of range; the message names it.
+    """
+
+    attempts: int | None = attrs.field(default=5, validator=_check_attempts)
+    on: type[Exception] | tuple[type[Exception], ...] = attrs.field(
+        default=Exception, validator=_check_on
+    )
+
+    # The order of the public signature: attempts come first.
+    def __init__(
+        self,
+        attempts: int | None = 5,
+        initial: float = 0.1,
+        factor: float = 2.0,
+        maximum: float = 30.0,
+        jitter: float = 0.1,
+        on: type[Exception] | tuple[type[Exception], ...] = Exception,
+    ) -> None:
+        self.__attrs_init__(initial, factor, maximum, jitter, attempts, on)  # type: ignore[attr-defined]
+
+
+@attrs.frozen
+class RetryIn:
+    """Run the handler again after `delay` seconds, the key keeping its place."""
+
+    delay: float
+
+
+@attrs.frozen
+class GiveUp:
+    """Dead-letter the message, for this reason."""
+
+    reason: str
+
+
+@attrs.frozen
+class Drop:
+    """Settle the message as done, for this reason: the handler does not want it."""
+
+    reason: str
+
+
+def decide(
+    retry: Retry, attempt: int, error: BaseException, random: Callable[[], float]
+) -> RetryIn | GiveUp | Drop:
+    """What becomes of a message after its handler raised.
+
+    What the handler asked for counts before the policy, with one limit: `RetryAfter` uses
+    up attempts like any failure, so a message cannot come back for ever by accident.
+
+    Args:
+        retry: the policy.
+        attempt: which run of the handler this was, 1 for the first.
+        error: what it raised.
+        random: gives numbers from 0 to below 1.
+    """
+    if isinstance(error, Discard):
+        return Drop(_reason(error))
+    if isinstance(error, Reject | InvalidEnvelope):
+        return GiveUp(_reason(error))
+    if not isinstance(error, RetryAfter) and not isinstance(error, retry.on):
+        return GiveUp(f"{_reason(error)} (not among the exceptions that are retried)")
+    if retry.attempts is not None and attempt >= retry.attempts:
+        return GiveUp(f"{_reason(error)} (attempt {attempt} of {retry.attempts})")
+    if isinstance(error, RetryAfter):
+        seconds = _wanted_seconds(error)
+        if seconds is not None:
+            return RetryIn(seconds)
+    return RetryIn(retry.delay(attempt, random))
+
+
+def _wanted_seconds(error: RetryAfter) -> float | None:
+    """What the handler asked for, as a delay that can be kept: a negative one is 0, an
+    endless one is the longest there is; None where it is no number, so the policy decides."""
+    seconds: object = error.seconds
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or math.isnan(seconds):
+        return None
+    return float(max(0, min(seconds, _LONGEST)))
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error)
+    if isinstance(error, Reject | Discard) and text:
+        return text
+    name = type(error).__name__
+    return f"{name}: {text}" if text else name

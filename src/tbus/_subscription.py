@@ -1,0 +1,131 @@
+"""A subscription with a handler: the bus's workers run it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+import msgspec
+
+from ._dispatch import KeyedDispatcher, Lane
+from ._errors import InvalidEnvelope
+from ._intake import Intake
+from ._message import Message
+from ._runtime import Runtime
+from ._workers import WorkerPool
+
+Handler = Callable[..., Awaitable[object]]
+
+
+@attrs.frozen
+class SubscriptionStatistics:
+    """What a subscription holds now.
+
+    Attributes:
+        in_flight: messages here that are not settled.
+        running: handlers running.
+        ready: keys whose next message could be handled at once.
+    """
+
+    in_flight: int
+    running: int
+    ready: int
+
+
+class Subscription:
+    """A running subscription; made by `Bus.subscribe`.
+
+    Attributes:
+        topic: what it reads.
+        group: for whom, or None: for itself.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        group: str | None,
+        handler: Handler,
+        decode: Any,
+        timeout: float,
+        runtime: Runtime,
+        pool: WorkerPool,
+        close: Callable[[Subscription], Awaitable[None]],
+    ) -> None:
+        self.topic = topic
+        self.group = group
+        self.timeout = timeout
+        self.queued = False
+        self.intake: Intake
+        self.dispatcher: KeyedDispatcher[Message]
+        self._handler = handler
+        self._decode = decode
+        self._runtime = runtime
+        self._pool = pool
+        self._close = close
+        self.started = runtime.clock()
+
+    def __repr__(self) -> str:
+        return f"<Subscription of {self.topic!r}, group {self.group!r}>"
+
+    async def close(self) -> None:
+        """End this subscription alone: begin nothing more, let running handlers finish
+        within the bus's grace, cancel the rest, settle. What was not handled is given back,
+        without an attempt. May be called again, concurrently, and from inside a handler
+        (the closing then goes on behind it, for the handler itself must end first).
+
+        Cancelled, the closing goes on all the same.
+        """
+        await self._close(self)
+
+    def statistics(self) -> SubscriptionStatistics:
+        """What it holds now."""
+        dispatcher = self.dispatcher
+        return SubscriptionStatistics(len(dispatcher), dispatcher.running, dispatcher.ready)
+
+    def attach(self, intake: Intake) -> None:
+        """Take the intake whose messages the handler gets."""
+        self.intake = intake
+        self.dispatcher = intake.dispatcher
+
+    def on_ready(self) -> None:
+        """The intake has something to handle."""
+        self._pool.offer(self)
+
+    async def handle(self, message: Message) -> None:
+        """Run the handler, for a worker."""
+        if self.intake.has_grave(message):
+            raise InvalidEnvelope("waits for its dead letter")
+        if self._decode is None:
+            await self._handler(message)
+            return
+        envelope = message.envelope
+        try:
+            event = envelope.decode(self._decode)
+        except msgspec.MsgspecError as error:
+            raise InvalidEnvelope(
+                f"the payload is no {self._decode}: {error}", field="payload"
+            ) from error
+        await self._handler(event, message)
+
+    def done(self, lane: Lane[Message]) -> None:
+        self.intake.done(lane)
+        if self.dispatcher.ready and not self.queued:
+            self._pool.enqueue(self)
+
+    async def failed(self, lane: Lane[Message], error: Exception) -> None:
+        await self.intake.failed(lane, error)
+        if self.dispatcher.ready and not self.queued:
+            self._pool.enqueue(self)
+
+    def interrupted(self, lane: Lane[Message]) -> None:
+        self.intake.interrupted(lane)
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        self.intake.stop()
+        self._pool.withdraw(self)
+
+    def evict(self) -> None:
+        """Cancel the handlers that still run."""
+        self._pool.evict(self)

@@ -1,0 +1,262 @@
+"""The workers of a bus: tasks that run handlers, made when there is something to handle.
+
+The laws:
+
+1. At most `limit` workers for the whole bus, however many subscriptions and keys there
+   are; none while there is nothing to handle.
+2. A worker is added only when those there are wait in their handlers: handlers that
+   never wait need one.
+3. Subscriptions with work take turns, message by message.
+4. A worker gives the loop to others when it has run for a millisecond.
+5. What a handler raises is its subscription's business; what tbus itself raises here
+   ends the bus.
+6. A handler that is cancelled from outside has not failed: its message is given back.
+   One that is cancelled by its own deadline has.
+
+Cancel scopes are dear (8 us for one and a checkpoint, 1 us to move a deadline), so a
+worker keeps one scope for as long as it can, and moves its deadline when more than half a
+millisecond has passed: a handler's time may be that much short.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from contextvars import ContextVar
+from math import inf
+from typing import Any, Protocol
+
+from ._dispatch import KeyedDispatcher, Lane
+from ._message import Message
+from ._runtime import Nursery, Runtime, Scope
+
+logger = logging.getLogger("tbus")
+
+SLICE = 0.001
+"""Seconds a worker runs before it gives the loop to others."""
+
+SLICE_MESSAGES = 256
+"""The same in messages, for clocks that stand still (virtual time)."""
+
+DEADLINE_SLACK = 0.0005
+"""Seconds by which a handler's deadline may be early."""
+
+_handling: ContextVar[object] = ContextVar("tbus handling")
+
+
+class Source(Protocol):
+    """A subscription, as the workers see it."""
+
+    dispatcher: KeyedDispatcher[Message]
+    timeout: float
+    queued: bool
+    """The pool's: whether the source is in its round."""
+
+    async def handle(self, message: Message) -> Any:
+        """Run the handler."""
+
+    def done(self, lane: Lane[Message]) -> None:
+        """The handler returned for the lane's head."""
+
+    async def failed(self, lane: Lane[Message], error: Exception) -> None:
+        """The handler raised, or ran out of time (`TimeoutError`). Finishes or holds the
+        lane."""
+
+    def interrupted(self, lane: Lane[Message]) -> None:
+        """The handler, or `failed`, was cancelled from outside. Holds the lane."""
+
+
+class WorkerPool:
+    """Runs the heads of ready lanes in workers inside `nursery`, at most `limit`."""
+
+    def __init__(self, runtime: Runtime, nursery: Nursery, limit: int) -> None:
+        self.limit = limit
+        self.peak = 0
+        self._runtime = runtime
+        self._nursery = nursery
+        self._workers: set[_Worker] = set()
+        self._round: deque[Source] = deque()
+        self._starting = 0
+        self._resting = 0
+        self._burst = 1
+
+    def __len__(self) -> int:
+        """Workers there are now."""
+        return len(self._workers)
+
+    def offer(self, source: Source) -> None:
+        """A subscription has something ready. Never blocks."""
+        self.enqueue(source)
+        if not self._starting and not self._resting:
+            self._add_worker()
+
+    def enqueue(self, source: Source) -> None:
+        """The same, from within a worker, which goes on with it itself."""
+        if not source.queued:
+            source.queued = True
+            self._round.append(source)
+
+    def withdraw(self, source: Source) -> None:
+        """Begin nothing more of a subscription; what runs goes on."""
+        if source.queued:
+            source.queued = False
+            self._round.remove(source)
+
+    def evict(self, source: Source) -> int:
+        """Cancel the handlers of a subscription: not a failure. Returns how many."""
+        evicted = [w for w in self._workers if w.source is source and w.lane is not None]
+        for worker in evicted:
+            worker.evicted = True
+            worker.scope.cancel()
+        return len(evicted)
+
+    def is_inside(self) -> bool:
+        """Whether the caller is a handler of this pool, or was started by one."""
+        return _handling.get(None) is self
+
+    def running(self) -> list[tuple[str, float]]:
+        """Topic and clock time of the beginning, of every handler that runs now."""
+        return [(w.topic, w.since) for w in self._workers if w.lane is not None]
+
+    def _add_worker(self) -> None:
+        if len(self._workers) < self.limit:
+            worker = _Worker(self, self._runtime)
+            self._workers.add(worker)
+            self._starting += 1
+            self.peak = max(self.peak, len(self._workers))
+            self._nursery.start_soon(self._work, worker, name="tbus worker")
+
+    def _take(self) -> tuple[Source, Lane[Message]] | None:
+        round_ = self._round
+        while round_:
+            source = round_[0]
+            lane = source.dispatcher.take()
+            if lane is not None:
+                if len(round_) > 1:
+                    round_.rotate(-1)
+                return source, lane
+            round_.popleft()
+            source.queued = False
+        return None
+
+    def _has_more(self) -> bool:
+        return any(s.dispatcher.ready and s.dispatcher.running < s.dispatcher.limit for s in self._round)
+
+    async def _work(self, worker: _Worker) -> None:
+        _handling.set(self)
+        started = False
+        try:
+            await self._runtime.checkpoint_if_cancelled()
+            self._starting -= 1
+            started = True
+            if not self._has_more():
+                self._burst = 1
+                return
+            # Whoever was here before waits in a handler: so will this one, probably.
+            # Doubling reaches the limit in a few passes of the loop.
+            for _ in range(self._burst - 1):
+                self._add_worker()
+            self._burst = min(self._burst * 2, 32)
+            while await worker.run():
+                pass
+        finally:
+            if not started:
+                self._starting -= 1
+            self._workers.discard(worker)
+
+
+class _Worker:
+    """One worker: the loop that takes a message, handles it and settles it."""
+
+    def __init__(self, pool: WorkerPool, runtime: Runtime) -> None:
+        self.source: Source | None = None
+        self.lane: Lane[Message] | None = None
+        self.scope: Scope
+        self.evicted = False
+        self.since = 0.0
+        self._pool = pool
+        self._runtime = runtime
+
+    @property
+    def topic(self) -> str:
+        return "" if self.lane is None else self.lane.head.topic
+
+    async def run(self) -> bool:
+        """Handle until nothing is ready (then False), a handler has failed, or the scope
+        is spent (then True: run again)."""
+        failure: Exception | None = None
+        more = True
+        self.scope = self._runtime.open_scope()
+        try:
+            try:
+                with self.scope:
+                    more = await self._handle_ready()
+            except Exception as error:
+                if self.lane is None:
+                    raise  # not a handler's: a defect of ours
+                failure = error
+            except BaseExceptionGroup as group:
+                raise self._without_errors(group) from None
+            if self.lane is None or self.evicted:
+                return more and not self.evicted
+            assert self.source is not None
+            if failure is None:
+                failure = TimeoutError(f"the handler ran longer than {self.source.timeout} s")
+            await self.source.failed(self.lane, failure)
+            self.lane = None
+            return True
+        finally:
+            if self.lane is not None:
+                assert self.source is not None
+                self.source.interrupted(self.lane)
+                self.lane = None
+
+    async def _handle_ready(self) -> bool:
+        pool = self._pool
+        clock = self._runtime.clock
+        scope = self.scope
+        slice_start = now = clock()
+        timed_from, timeout, deadline = -inf, inf, inf
+        count = 0
+        while True:
+            taken = pool._take()
+            if taken is None:
+                return False
+            source, lane = taken
+            if not pool._starting and not pool._resting and pool._has_more():
+                pool._add_worker()
+            if now - timed_from > DEADLINE_SLACK or source.timeout != timeout:
+                timed_from, timeout = now, source.timeout
+                scope.deadline = deadline = now + timeout
+            self.source = source
+            self.since = now
+            self.lane = lane
+            await source.handle(lane.items[0])
+            self.lane = None
+            source.done(lane)
+            now = clock()
+            if now >= deadline or self.evicted:
+                return not self.evicted  # a handler that went on after it was cancelled
+            count += 1
+            if now - slice_start > SLICE or count >= SLICE_MESSAGES:
+                scope.deadline = inf
+                pool._resting += 1
+                try:
+                    await self._runtime.checkpoint()
+                finally:
+                    pool._resting -= 1
+                slice_start = now = clock()
+                timed_from = -inf
+                count = 0
+
+    def _without_errors(self, group: BaseExceptionGroup[BaseException]) -> BaseException:
+        """A handler that is cancelled may raise beside the cancellation; its message comes
+        again, so that is told to the log alone."""
+        cancelled, errors = group.split(self._runtime.cancelled)
+        if cancelled is None or self.lane is None:
+            return group
+        if errors is not None:
+            logger.warning(
+                "a handler of topic %r raised while it was cancelled", self.topic, exc_info=errors
+            )
+        return cancelled

@@ -1,0 +1,585 @@
+"""One consumer on the server, read by overlapping pulls. Lives in the clients' loop.
+
+The laws:
+
+1. **Credit.** What was handed over and is not settled, and what is asked for, is never
+   more than `max_in_flight`; asked for again when half of the credit is used. Each message
+   asked for may take its even share of `max_in_flight_bytes`.
+2. **Own inbox.** Each time it is attached (first, after a reconnect, after a gap) the consumer
+   gets a new inbox: what is still on its way to an older one is not seen.
+3. **Order.** Whoever needs the broker's order goes back, whenever anything may have been
+   lost on its way, to the first message that is not settled: the server's `CONSUMER.RESET`
+   makes it deliver everything after the ack floor again, in order. Otherwise what was lost
+   would come after `ack_wait`, behind newer messages (seen: 1 2 3 7 8 9 4 5 6). Lost is
+   what leaves a gap in the consumer's own sequence, or what a heartbeat counts and did not
+   come.
+4. **No repeats.** What is in flight, or was settled here, and is delivered again is not
+   handed over again: the first gets its new reply subject, the second is settled again.
+5. **Alive.** What is in flight is reported as in progress every third of `ack_wait`.
+6. **A consumer or stream that was removed is an error**, unless the server lost it with its
+   memory: then it is made again.
+
+On servers from 2.11 to 2.13, which know no reset, the consumer is removed and made again
+behind the ack floor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from ..._errors import ConfigurationError, ConsumerGone, MessagesLost, SubscriptionFailed, TbusError, TransportLost
+from ..._events import Event, FeedReset, RetentionTook
+from ..._message import Delivery, Position
+from ..._transport import FeedRequest, Start, Verdict
+from ..._watermark import Watermark
+from ._errors import (
+    CONSUMER_NOT_FOUND,
+    STREAM_NOT_FOUND,
+    ApiError,
+    NoAnswer,
+    NoResponders,
+    SessionLost,
+    not_possible,
+)
+from ._headers import KEY, decode_headers
+from ._names import API
+from ._session import Session, publish_command
+from ._streams import NANO, Config, Streams
+
+logger = logging.getLogger("tbus.nats")
+
+EXPIRES = 30.0
+"""Seconds after which a pull is answered although there were too few messages."""
+
+HEARTBEAT = 5.0
+"""Seconds between the server's signs of life while a pull waits."""
+
+SHARED_ACK_PENDING = 100_000
+"""`max_ack_pending` of a consumer that several processes share without order."""
+
+FORGET_AFTER = 300.0
+"""Seconds after which the server removes the consumer of a feed without a group that nobody
+reads any more."""
+
+RESETS = 20
+RESETS_WITHIN = 10.0
+"""More resets than this, within so many seconds, on one connection, are nobody's accident."""
+
+RESET_SINCE = (2, 14)
+ORDER_SINCE = (2, 11)
+
+
+@attrs.define(eq=False)
+class _InFlight:
+    """A message that was handed over and is not settled."""
+
+    reply: str
+    size: int
+
+
+class Consumer:
+    """Reads one topic for one group.
+
+    Args:
+        tell: hands deliveries to the program: `tell(batch)`.
+        fail: says that the consumer cannot go on: `fail(error)`.
+    """
+
+    def __init__(
+        self,
+        request: FeedRequest,
+        name: str,
+        streams: Streams,
+        *,
+        start: Callable[..., None],
+        emit: Callable[[Event], None],
+        tell: Callable[[list[Delivery]], None],
+        fail: Callable[[TbusError], None],
+    ) -> None:
+        self.request = request
+        self.name = name
+        self.stream = streams.stream(request.topic)
+        self._streams = streams
+        self._start = start
+        self._emit = emit
+        self._tell = tell
+        self._fail = fail
+        self._loop = asyncio.get_running_loop()
+        self._ordered = request.order != "none"
+        self._share = max(1, request.max_in_flight_bytes // request.max_in_flight)
+        self._low = max(1, request.max_in_flight // 4)
+        self._mark: Watermark | None = None
+        self._in_flight: dict[int, _InFlight] = {}
+        self._bytes = 0
+        self._session: Session | None = None
+        self._inbox: Subscription | None = None
+        self._generation = 0
+        self._next = 0
+        """The consumer sequence that comes next."""
+        self._asked = 0
+        self._too_big = False
+        """The next message does not fit into the bytes that are left."""
+        self._heard = 0.0
+        self._buffer: list[Delivery] = []
+        self._pull_pending = False
+        self._made_in: Session | None = None
+        """The connection in which the consumer was last seen."""
+        self._stream_created = ""
+        self._incarnation = 0
+        """Counts the streams that the topic has had; positions of one mean nothing in the
+        next."""
+        self._resets: list[float] = []
+        self._stopped = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    # Attaching
+
+    async def open(self, session: Session) -> None:
+        """Make or find the consumer, for the first time.
+
+        Raises:
+            TbusError: the server would not have it.
+        """
+        if self._ordered and session.version < ORDER_SINCE:
+            raise ConfigurationError(
+                f"this nats-server is {'.'.join(map(str, session.version))}; order by key through"
+                " reconnects needs 2.11, and better 2.14: upgrade it, or subscribe with"
+                " order='none'",
+                field="order",
+                value=self.request.order,
+            )
+        try:
+            await self._attach(session, None)
+        except ApiError as error:
+            raise not_possible(f"cannot read topic {self.request.topic!r}", error) from error
+        except (SessionLost, NoAnswer, NoResponders) as error:
+            raise TransportLost(f"cannot read topic {self.request.topic!r}: {error}") from error
+        self._keep_alive()
+
+    def attach_again(self, session: Session, reason: str) -> None:
+        """Go on from the first message that is not settled."""
+        if not self._stopped:
+            self._start(self._try_to_attach, session, reason)
+
+    def detach(self) -> None:
+        """The connection is gone."""
+        self._generation += 1
+        self._session = None
+        self._inbox = None
+        self._asked = 0
+
+    async def _try_to_attach(self, session: Session, reason: str) -> None:
+        try:
+            await self._attach(session, reason)
+        except SessionLost:
+            pass  # attached again when there is a connection
+        except (NoAnswer, NoResponders) as error:
+            # JetStream may not be ready yet; a link that is really dead ends the session.
+            if session is not self._session and self._session is not None:
+                return
+            logger.debug("attaching to %s: %s", self.name, error)
+            await asyncio.sleep(0.25)
+            if not session.lost.is_set():
+                self.attach_again(session, reason)
+        except ApiError as error:
+            self._fail(not_possible(f"cannot go on reading {self.request.topic!r}", error))
+        except TbusError as error:
+            self._fail(error)
+
+    async def _attach(self, session: Session, reason: str | None) -> None:
+        self._generation += 1
+        generation = self._generation
+        self._session = session
+        self._asked = 0
+        if self._inbox is not None:
+            inbox, self._inbox = self._inbox, None
+            await session.unsubscribe(inbox)
+        info = await self._find_or_make(session)
+        pending = info["num_ack_pending"] or info["num_redelivered"]
+        if self._ordered and (reason is not None or pending):
+            info = await self._reset(session, info)
+            if reason is not None:
+                self._emit(FeedReset(self.request.topic, self.request.group, reason))
+        if generation != self._generation:
+            return  # attached or detached again meanwhile
+        if self._mark is None:
+            self._mark = Watermark(info["delivered"]["stream_seq"])
+        self._next = info["delivered"]["consumer_seq"] + 1
+        self._heard = self._loop.time()
+        subject = session.new_inbox()
+        inbox = await session.subscribe(
+            subject, lambda message: self._on_message(generation, message)
+        )
+        if generation != self._generation:
+            await session.unsubscribe(inbox)
+            return
+        self._inbox = inbox
+        if self._stopped:
+            return
+        self._pull()
+
+    async def _find_or_make(self, session: Session) -> Config:
+        topic = self.request.topic
+        stream = await self._streams.info(session, topic)
+        if stream is None:
+            if self._was_removed(session):
+                raise ConsumerGone(
+                    f"the stream of topic {topic!r} was removed: what it held is gone. Open the"
+                    " subscription again to start with a new one"
+                )
+            stream = await self._streams.ensure(session, topic)
+        elif not self._streams.is_known(topic):
+            stream = await self._streams.ensure(session, topic)
+        if stream["created"] != self._stream_created:
+            self._stream_created = stream["created"]
+            self._begin_stream()
+        try:
+            info = await session.api(f"CONSUMER.INFO.{self.stream}.{self.name}")
+        except ApiError as error:
+            if error.err_code not in (CONSUMER_NOT_FOUND, STREAM_NOT_FOUND):
+                raise
+            if self._was_removed(session):
+                raise ConsumerGone(
+                    f"the consumer {self.name!r} of topic {topic!r} was removed on the server:"
+                    " where its group stood is lost. Open the subscription again, with the"
+                    " `start` that you want"
+                ) from error
+            info = await self._make(session, self._config(first=True))
+        else:
+            wanted = self._config(first=False)
+            if any(info["config"].get(name) != value for name, value in wanted.items()):
+                info = await self._make(session, {**info["config"], **wanted})
+            first = stream["state"]["first_seq"]
+            floor = info["ack_floor"]["stream_seq"]
+            if floor and first > floor + 1 and stream["state"]["messages"]:
+                self._emit(RetentionTook(topic, self.request.group, floor + 1, first - 1))
+            if self._made_in is None and self._ordered and info["num_waiting"]:
+                raise SubscriptionFailed(
+                    f"group {self.request.group!r} of topic {topic!r} is being read by another"
+                    " process: with order='key' one process reads for a group at a time; end"
+                    " it, or subscribe with order='none' to share the messages"
+                )
+        self._made_in = session
+        return info
+
+    def _was_removed(self, session: Session) -> bool:
+        """Whether what is missing was there, and cannot have gone with the server's memory."""
+        return self._made_in is session or (
+            self._made_in is not None and not self._streams.was_in_memory(self.request.topic)
+        )
+
+    def _begin_stream(self) -> None:
+        """The stream is another one: its positions have nothing to do with the old ones."""
+        self._incarnation += 1
+        if self._mark is not None:
+            self._mark = Watermark(0)
+            self._in_flight.clear()
+            self._bytes = 0
+
+    def _config(self, *, first: bool) -> Config:
+        """The consumer's configuration; all of it, or what tbus keeps as it wants it."""
+        request = self.request
+        config: Config = {
+            "ack_wait": round(request.ack_wait * NANO),
+            "max_ack_pending": request.max_in_flight if self._ordered else SHARED_ACK_PENDING,
+        }
+        if first:
+            config |= {
+                "durable_name": self.name,
+                "name": self.name,
+                "ack_policy": "explicit",
+                "max_deliver": -1,
+                "replay_policy": "instant",
+                "metadata": {"tbus.group": request.group or "", "tbus.order": request.order},
+            }
+            if request.group is None:
+                config["inactive_threshold"] = round(FORGET_AFTER * NANO)
+            config |= self._deliver_policy()
+        return config
+
+    def _deliver_policy(self) -> Config:
+        start: Start = self.request.start
+        if self._mark is not None:  # made again: go on, or begin anew with a new stream
+            return {"deliver_policy": "by_start_sequence", "opt_start_seq": self._mark.frontier + 1}
+        if isinstance(start, datetime):
+            if start.tzinfo is None:
+                start = start.replace(tzinfo=UTC)
+            return {"deliver_policy": "by_start_time", "opt_start_time": start.isoformat()}
+        if isinstance(start, Position):
+            return {"deliver_policy": "by_start_sequence", "opt_start_seq": max(1, start.offset)}
+        return {"deliver_policy": "new" if start == "latest" else "all"}
+
+    async def _make(self, session: Session, config: Config) -> Config:
+        return await session.api(
+            f"CONSUMER.CREATE.{self.stream}.{self.name}",
+            {"stream_name": self.stream, "config": config},
+            timeout=10.0,
+        )
+
+    async def _reset(self, session: Session, info: Config) -> Config:
+        """Have everything behind the ack floor delivered again, in order."""
+        if session.version >= RESET_SINCE:
+            return await session.api(f"CONSUMER.RESET.{self.stream}.{self.name}")
+        floor = info["ack_floor"]["stream_seq"]
+        config = {
+            **info["config"],
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": floor + 1,
+        }
+        config.pop("opt_start_time", None)
+        await session.api(f"CONSUMER.DELETE.{self.stream}.{self.name}")
+        return await self._make(session, config)
+
+    # Pulling
+
+    def _pull(self) -> None:
+        """Ask for what there is room for, if that is worth asking."""
+        request = self.request
+        session = self._session
+        if self._inbox is None or self._stopped or session is None or self._too_big:
+            return
+        room = min(
+            request.max_in_flight - len(self._in_flight),
+            (request.max_in_flight_bytes - self._bytes) // self._share,
+        )
+        if not self._in_flight:
+            room = max(1, room)
+        wanted = room - self._asked
+        if wanted < 1 or (self._asked and (wanted < self._low or self._asked > room // 2)):
+            return
+        self._ask(session, wanted, wanted * self._share)
+
+    def _ask(self, session: Session, count: int, max_bytes: int) -> None:
+        assert self._inbox is not None
+        body = {
+            "batch": count,
+            "expires": round(EXPIRES * NANO),
+            "idle_heartbeat": round(HEARTBEAT * NANO),
+        }
+        if max_bytes:
+            body["max_bytes"] = max_bytes
+        self._asked += count
+        session.write(
+            publish_command(
+                f"{API}.CONSUMER.MSG.NEXT.{self.stream}.{self.name}",
+                json.dumps(body).encode(),
+                reply=self._inbox.subject,
+            )
+        )
+
+    def _on_message(self, generation: int, message: Msg) -> None:
+        if generation != self._generation:
+            return
+        self._heard = self._loop.time()
+        reply = message.reply
+        if not reply.startswith("$JS.ACK."):
+            self._on_status(message)
+            return
+        parts = reply.split(".")
+        # Nine parts; twelve where the server names domain and account.
+        delivered, position, sequence, stored = (
+            parts[4:8] if len(parts) == 9 else parts[6:10]  # noqa: PLR2004
+        )
+        if self._ordered:
+            if int(sequence) != self._next:
+                self._go_back(f"message {self._next} of the consumer was lost on its way")
+                return
+            self._next += 1
+        self._asked = max(0, self._asked - 1)
+        self._take(message, reply, int(position), int(delivered), int(stored))
+
+    def _take(
+        self, message: Msg, reply: str, position: int, delivered: int, stored: int
+    ) -> None:
+        mark = self._mark
+        assert mark is not None
+        request = self.request
+        expected = mark.highest + 1
+        if not mark.open(position):
+            known = self._in_flight.get(position)
+            if known is not None:
+                known.reply = reply
+                return
+            if self._ordered or mark.is_settled(position):
+                if self._ordered:
+                    self._acknowledge(reply)
+                    return
+                # Given back by us or somebody else: handle it again.
+                mark.reopen(position)
+        elif self._ordered and position > expected and self._streams.is_own:
+            self._fail(MessagesLost(request.topic, expected, position - 1))
+            return
+        data = message.data
+        found = message.headers
+        size = len(data) + 128
+        self._in_flight[position] = _InFlight(reply, size)
+        self._bytes += size
+        key = None if found is None else found.get(KEY)
+        if not self._buffer:
+            self._loop.call_soon(self._hand_over)
+        self._buffer.append(
+            Delivery(
+                position=Position(0, position),
+                body=data,
+                headers=decode_headers(found),
+                timestamp=stored / NANO,
+                key=key,
+                redelivered=delivered - 1,
+                size=size,
+                token=self._incarnation,
+            )
+        )
+
+    def _hand_over(self) -> None:
+        batch, self._buffer = self._buffer, []
+        self._tell(batch)
+        self._pull()
+
+    def _on_status(self, message: Msg) -> None:
+        found: dict[str, Any] = message.headers or {}
+        status = found.get("Status", "")
+        text = found.get("Description", "")
+        if status == "100":
+            seen = found.get("Nats-Last-Consumer")
+            if self._ordered and seen is not None and int(seen) >= self._next:
+                self._go_back(f"message {self._next} of the consumer was lost on its way")
+            return
+        pending = found.get("Nats-Pending-Messages")
+        if pending is not None:
+            self._asked = max(0, self._asked - int(pending))
+        if status in ("404", "408") or "Completed" in text:
+            self._pull()
+        elif "Exceeds MaxBytes" in text:
+            if self._in_flight:
+                self._too_big = True  # asked for again when something was settled
+            else:
+                session = self._session
+                if session is not None and not self._asked and not self._stopped:
+                    self._ask(session, 1, 0)
+        elif status == "409" and "Deleted" in text or status == "503":
+            self._go_back(f"the server says: {text.strip() or status}")
+        elif status == "409":
+            logger.debug("%s: %s", self.name, text)
+            self._go_back(f"the server says: {text}", delay=0.25)
+        else:
+            self._fail(
+                ConsumerGone(f"the server refuses to be asked for {self.name!r}: {status} {text}")
+            )
+
+    def _go_back(self, reason: str, delay: float = 0.0) -> None:
+        """Something is missing: attach again. What comes meanwhile is not looked at."""
+        session = self._session
+        self._generation += 1
+        if session is None or self._stopped:
+            return
+        now = self._loop.time()
+        self._resets = [when for when in self._resets if now - when < RESETS_WITHIN] + [now]
+        if len(self._resets) > RESETS:
+            self._fail(
+                SubscriptionFailed(
+                    f"group {self.request.group!r} of topic {self.request.topic!r} lost its place"
+                    f" {RESETS} times within {RESETS_WITHIN} s ({reason}): is another process"
+                    " reading for it? With order='key' one at a time can; order='none' shares"
+                )
+            )
+            return
+        if delay:
+            self._loop.call_later(delay, self._back, session, reason)
+        else:
+            self._back(session, reason)
+
+    def _back(self, session: Session, reason: str) -> None:
+        if session is self._session and not session.lost.is_set():
+            self.attach_again(session, reason)
+
+    # Settling
+
+    def settle(self, position: int, incarnation: int, verdict: Verdict) -> None:
+        """A message was handled, or is given back."""
+        known = self._in_flight.pop(position, None) if incarnation == self._incarnation else None
+        if known is None:
+            return
+        self._bytes -= known.size
+        self._too_big = False
+        assert self._mark is not None
+        self._mark.complete(position)
+        if verdict is Verdict.DONE:
+            self._acknowledge(known.reply)
+        else:
+            self._give_back(known.reply)
+        if not self._pull_pending:
+            self._pull_pending = True
+            self._loop.call_soon(self._pull_again)
+
+    def _pull_again(self) -> None:
+        self._pull_pending = False
+        self._pull()
+
+    def _acknowledge(self, reply: str) -> None:
+        if self._session is not None:
+            self._session.write(b"PUB %b 0\r\n\r\n" % reply.encode())
+
+    def _give_back(self, reply: str) -> None:
+        if self._session is not None:
+            self._session.write(publish_command(reply, b"-NAK"))
+
+    def _keep_alive(self) -> None:
+        """Say of everything in flight that it is in progress; look whether the server is."""
+        session = self._session
+        if session is not None and not session.lost.is_set():
+            for known in self._in_flight.values():
+                session.write(publish_command(known.reply, b"+WPI"))
+            silent = self._loop.time() - self._heard
+            if self._asked and silent > 3 * HEARTBEAT:
+                self._heard = self._loop.time()
+                self._go_back("the server has sent no heartbeat for this consumer")
+        self._timer = self._loop.call_later(
+            min(self.request.ack_wait / 3, HEARTBEAT), self._keep_alive
+        )
+
+    # The end
+
+    def stop(self) -> None:
+        """Ask for nothing more; what still comes goes back."""
+        self._stopped = True
+
+    async def close(self) -> None:
+        """Stop, give back what is not settled, and wait until the server has heard it all."""
+        self.stop()
+        session = self._session
+        try:
+            if session is None or session.lost.is_set():
+                return
+            if self._inbox is not None:
+                await session.unsubscribe(self._inbox)
+            if self.request.group is None:
+                try:
+                    await session.api(f"CONSUMER.DELETE.{self.stream}.{self.name}", timeout=1.0)
+                except ApiError as error:
+                    logger.debug("removing %s: %s", self.name, error)
+            else:
+                for position in sorted(self._in_flight):
+                    self._give_back(self._in_flight[position].reply)
+            await session.ping(5.0)
+        except (SessionLost, NoAnswer, NoResponders) as error:
+            logger.debug("closing %s: %s", self.name, error)
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """It is closed, whatever the server has heard."""
+        self._generation += 1
+        self._stopped = True
+        self._in_flight.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,117 @@
+"""Everything that lives in the clients' loop, wired together."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from ..._config import BusConfig
+from ..._errors import TbusError
+from ..._events import Event
+from ..._message import Receipt
+from ..._topic import TopicOptions
+from ..._transport import Outgoing
+from ._consumer import Consumer
+from ._errors import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError, SessionLost, not_possible
+from ._link import Link
+from ._outbox import Outbox
+from ._session import Session
+from ._streams import Streams, to_options
+
+T = TypeVar("T")
+
+
+class Engine:
+    """Link, outbox, streams and consumers of one transport.
+
+    Args:
+        start: starts a task in the loop's nursery.
+        emit: tells the program of an event.
+        tell: tells the program an outcome.
+    """
+
+    def __init__(
+        self,
+        config: BusConfig,
+        *,
+        start: Callable[..., None],
+        emit: Callable[[Event], None],
+        tell: Callable[[Outgoing, Receipt | TbusError], None],
+    ) -> None:
+        self.start = start
+        self.emit = emit
+        self.streams = Streams(config.nats, emit)
+        self.outbox = Outbox(self.streams, start, tell)
+        self.link = Link(config.nats, config.source, emit)
+        self.link.on_up.append(self._on_up)
+        self.link.on_down.append(self._on_down)
+        self._consumers: set[Consumer] = set()
+
+    async def open(self) -> None:
+        """Connect, and keep connected."""
+        await self.link.connect()
+        assert self.link.session is not None
+        await self.outbox.attach(self.link.session)
+        self.start(self.link.run)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        for consumer in self._consumers:
+            consumer.abandon()
+        session = self.link.session
+        if session is not None:
+            session.flush()
+            await session.close()
+
+    def _on_up(self, session: Session) -> None:
+        self.start(self._attach_all, session)
+
+    async def _attach_all(self, session: Session) -> None:
+        # The outbox first: its streams may have to be made again before they can be read.
+        try:
+            await self.outbox.attach(session)
+        except SessionLost:
+            return
+        for consumer in tuple(self._consumers):
+            consumer.attach_again(session, "the connection was lost")
+
+    def _on_down(self, _: str) -> None:
+        self.outbox.detach()
+        for consumer in self._consumers:
+            consumer.detach()
+
+    async def open_consumer(self, make: Callable[[], Consumer]) -> Consumer:
+        """Open a consumer; cancelled, it leaves nothing."""
+        consumer = make()
+        session = await self.link.wait_session()
+        try:
+            await consumer.open(session)
+        except BaseException:
+            consumer.abandon()
+            raise
+        self._consumers.add(consumer)
+        return consumer
+
+    def forget(self, consumer: Consumer) -> None:
+        """A consumer was closed."""
+        self._consumers.discard(consumer)
+
+    async def with_session(self, function: Callable[[Session], Awaitable[T]]) -> T:
+        """Run a function with the connection, as soon as there is one."""
+        return await function(await self.link.wait_session())
+
+    async def get_topic(self, topic: str) -> TopicOptions | None:
+        """What the server has."""
+        info = await self.streams.info(await self.link.wait_session(), topic)
+        return None if info is None else to_options(info["config"])
+
+    async def lag(self, topic: str, consumer: str) -> int | None:
+        """Messages that are stored and not settled, or None if there is no such consumer."""
+        session = await self.link.wait_session()
+        try:
+            info = await session.api(f"CONSUMER.INFO.{self.streams.stream(topic)}.{consumer}")
+        except ApiError as error:
+            if error.err_code in (CONSUMER_NOT_FOUND, STREAM_NOT_FOUND):
+                return None
+            raise not_possible(f"cannot look up a group of topic {topic!r}", error) from error
+        return int(info["num_pending"]) + int(info["num_ack_pending"])

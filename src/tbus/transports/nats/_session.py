@@ -1,0 +1,311 @@
+"""One connection to a server, from its beginning to its end. Lives in the clients' loop.
+
+nats-py reconnects by itself: a fixed number of times, after a fixed wait, with a buffer of
+its own and an order of its own. Here each client has one connection and then is done;
+what follows is decided by the `Link` above.
+
+Two of the client's private parts are used, and looked for when a connection is made:
+
+- `Client._transport`, to write a batch of commands at once. Its public `publish` costs
+  more than twice as much per message, and hands the socket over to a further task.
+- `Subscription._pending_queue`, to be called for each message instead of having a task
+  per subscription wait for a queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import nats.aio.client
+import nats.errors
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from ..._config import NatsOptions
+from ..._errors import ConfigurationError, TransportLost
+from ._errors import ApiError, NoAnswer, NoResponders, SessionLost
+from ._names import API
+
+logger = logging.getLogger("tbus.nats")
+
+CLOSE_WAIT = 0.2
+"""Seconds that the client gets for closing, before its socket is closed under it."""
+
+
+class _Sink:
+    """Stands where the client has a queue, and hands every message on at once."""
+
+    def __init__(self, subscription: Subscription, on_message: Callable[[Msg], None]) -> None:
+        self._subscription = subscription
+        self._on_message = on_message
+
+    def put_nowait(self, message: Msg) -> None:
+        self._subscription._pending_size = 0
+        self._on_message(message)
+
+    def empty(self) -> bool:
+        return True
+
+    def qsize(self) -> int:
+        return 0
+
+
+class Session:
+    """A connection. `lost` is set when it has ended, and `reason` says why.
+
+    Attributes:
+        address: of the server, without secrets.
+        lost: set once nothing more can be sent or will be received.
+        reason: why.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.lost = asyncio.Event()
+        self.reason = "closed"
+        self._client = nats.aio.client.Client()
+        self._connected = False
+        self._out: list[bytes] = []
+        self._requests: dict[str, asyncio.Future[Msg]] = {}
+        self._request_count = 0
+        self._inbox: Subscription
+        self._prefix = ""
+
+    # From connecting to closing
+
+    @classmethod
+    async def connect(cls, options: NatsOptions, server: str, name: str) -> Session:
+        """Connect to one server.
+
+        Raises:
+            TransportLost: it is not there, does not answer, or does not let us in.
+        """
+        session = cls(server)
+        try:
+            async with asyncio.timeout(options.connect_timeout):
+                await session._connect(options, server, name)
+        except BaseException as error:
+            await session.close()
+            if isinstance(error, TimeoutError):
+                problem = f"no answer within {options.connect_timeout} s"
+            elif isinstance(error, OSError | nats.errors.Error | _ConnectFailed):
+                problem = str(error) or type(error).__name__
+            else:
+                raise
+            raise TransportLost(
+                f"cannot connect to nats-server at {server}: {problem}"
+            ) from error
+        return session
+
+    async def _connect(self, options: NatsOptions, server: str, name: str) -> None:
+        client = self._client
+        host, _, port = server.rpartition(":")
+        await client.connect(
+            servers=[f"{'tls' if options.tls else 'nats'}://{host}:{port}"],
+            name=name or "tbus",
+            allow_reconnect=False,
+            connect_timeout=max(1, round(options.connect_timeout)),
+            ping_interval=3600,  # the link has a liveness check of its own
+            error_cb=self._on_error,
+            closed_cb=self._on_closed,
+            user=options.user,
+            password=options.password,
+            token=options.token,
+            user_credentials=None if options.credentials is None else str(options.credentials),
+            nkeys_seed=None if options.nkey is None else str(options.nkey),
+            tls=_tls_context(options) if options.tls else None,
+            skip_subject_validation=True,  # names are checked before they come here
+        )
+        if not hasattr(client, "_transport"):
+            raise ConfigurationError("this version of nats-py is not supported", field="nats-py")
+        self._connected = True
+        self._prefix = client.new_inbox() + "."
+        self._inbox = await self.subscribe(self._prefix + "*", self._on_answer)
+
+    async def close(self) -> None:
+        """Close the connection, within `CLOSE_WAIT`, whatever state it is in."""
+        self.end("closed")
+        client = self._client
+        transport = getattr(client, "_transport", None)
+        try:
+            async with asyncio.timeout(CLOSE_WAIT):
+                await client.close()
+        except (TimeoutError, OSError, nats.errors.Error, AttributeError, RuntimeError) as error:
+            logger.debug("closing a connection: %r", error)
+        # A client that could not flush, or never got as far as connecting, has not closed
+        # its socket.
+        writer = getattr(transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+
+    def end(self, reason: str) -> None:
+        """The connection is not to be used any more."""
+        if not self.lost.is_set():
+            self.reason = reason
+            self.lost.set()
+            for future in self._requests.values():
+                if not future.done():
+                    future.set_exception(SessionLost(reason))
+
+    async def _on_error(self, error: Exception) -> None:
+        if not self._connected:
+            # Raised out of the client's connect, which would otherwise try for ever.
+            raise _ConnectFailed(str(error) or type(error).__name__) from error
+        if isinstance(error, nats.errors.SlowConsumerError):
+            self.end("the client dropped a message")  # cannot happen: its limits are off
+        logger.debug("%s: %r", self.address, error)
+        self.reason = str(error) or type(error).__name__
+
+    async def _on_closed(self) -> None:
+        error = self._client.last_error
+        self.end(f"the server closed the connection{f': {error}' if error else ''}")
+
+    # Sending
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Major and minor version of the server."""
+        version = self._client.connected_server_version
+        return (version.major, version.minor)
+
+    @property
+    def max_payload(self) -> int:
+        """Largest message that the server takes: headers and body, in bytes."""
+        return self._client.max_payload
+
+    @property
+    def activity(self) -> int:
+        """Grows with everything that is received."""
+        return self._client.stats["in_msgs"]
+
+    def write(self, command: bytes) -> None:
+        """Send a command, together with all others of this pass of the loop."""
+        if not self._out:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._out.append(command)
+
+    def flush(self) -> None:
+        """Send what was written, now."""
+        if self._out and not self.lost.is_set():
+            data = b"".join(self._out)
+            self._out.clear()
+            self._client._transport.write(data)
+
+    async def subscribe(self, subject: str, on_message: Callable[[Msg], None]) -> Subscription:
+        """Have `on_message` called for every message of a subject, in the reader's task."""
+        subscription = await self._client.subscribe(
+            subject, pending_msgs_limit=0, pending_bytes_limit=0
+        )
+        subscription._pending_queue = _Sink(subscription, on_message)
+        return subscription
+
+    async def unsubscribe(self, subscription: Subscription) -> None:
+        """Stop that. Without an effect if the connection is gone."""
+        if not self.lost.is_set():
+            try:
+                await subscription.unsubscribe()
+            except nats.errors.Error as error:
+                logger.debug("unsubscribing: %r", error)
+
+    def new_inbox(self) -> str:
+        """A subject of our own."""
+        return str(self._client.new_inbox())
+
+    # Asking
+
+    async def ping(self, timeout: float) -> None:
+        """Wait until the server has read everything that was sent before.
+
+        Raises:
+            SessionLost: the connection is gone.
+            NoAnswer: nothing came in time.
+        """
+        self.flush()
+        if self.lost.is_set():
+            raise SessionLost(self.reason)
+        lost = asyncio.ensure_future(self.lost.wait())  # ended below, always
+        ping = asyncio.ensure_future(self._client.flush(timeout=timeout))  # type: ignore[arg-type]
+        try:
+            await asyncio.wait((ping, lost), return_when=asyncio.FIRST_COMPLETED)
+            if not ping.done():
+                raise SessionLost(self.reason)
+            ping.result()
+        except (nats.errors.Error, TimeoutError) as error:
+            raise NoAnswer(f"{self.address} did not answer a ping within {timeout} s") from error
+        except OSError as error:
+            raise SessionLost(str(error)) from error
+        finally:
+            ping.cancel()
+            lost.cancel()
+
+    async def api(self, call: str, body: object = None, timeout: float = 5.0) -> dict[str, Any]:
+        """Ask JetStream's API.
+
+        Raises:
+            ApiError: the answer is an error.
+            NoResponders: JetStream is not there.
+            NoAnswer: nothing came within `timeout` seconds.
+            SessionLost: the connection ended meanwhile.
+        """
+        payload = b"" if body is None else json.dumps(body).encode()
+        message = await self._request(f"{API}.{call}", payload, timeout)
+        if not message.data and message.headers and message.headers.get("Status") == "503":
+            raise NoResponders(f"JetStream does not answer on {self.address}")
+        answer: dict[str, Any] = json.loads(message.data)
+        if "error" in answer:
+            raise ApiError(answer["error"])
+        return answer
+
+    async def _request(self, subject: str, payload: bytes, timeout: float) -> Msg:
+        if self.lost.is_set():
+            raise SessionLost(self.reason)
+        self._request_count += 1
+        token = f"r{self._request_count}"
+        future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        self._requests[token] = future
+        try:
+            self.write(publish_command(subject, payload, reply=self._prefix + token))
+            async with asyncio.timeout(timeout):
+                return await future
+        except TimeoutError:
+            raise NoAnswer(f"{self.address} did not answer within {timeout} s") from None
+        finally:
+            del self._requests[token]
+
+    def _on_answer(self, message: Msg) -> None:
+        future = self._requests.get(message.subject[len(self._prefix) :])
+        if future is not None and not future.done():
+            future.set_result(message)
+
+
+class _ConnectFailed(Exception):
+    """Raised through the client's connect."""
+
+
+def publish_command(
+    subject: str, payload: bytes, *, reply: str = "", headers: bytes = b""
+) -> bytes:
+    """The wire form of a publish. Source: the NATS client protocol, PUB and HPUB."""
+    if headers:
+        sizes = f"{len(headers)} {len(headers) + len(payload)}"
+        start = f"HPUB {subject} {reply} {sizes}\r\n" if reply else f"HPUB {subject} {sizes}\r\n"
+        return b"%b%b%b\r\n" % (start.encode(), headers, payload)
+    start = f"PUB {subject} {reply} {len(payload)}\r\n" if reply else f"PUB {subject} {len(payload)}\r\n"
+    return b"%b%b\r\n" % (start.encode(), payload)
+
+
+def _tls_context(options: NatsOptions) -> ssl.SSLContext:
+    context = ssl.create_default_context(
+        cafile=None if options.ca is None else str(options.ca)
+    )
+    if options.cert is not None:
+        context.load_cert_chain(str(options.cert), None if options.key is None else str(options.key))
+    if options.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

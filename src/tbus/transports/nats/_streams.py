@@ -1,0 +1,254 @@
+"""Streams: one for each topic, made when it is first used, never so that it loses anything.
+
+Limits retention with an age, `discard=new` (a full stream refuses), no count limit unless
+it was asked for. The topic and its partitions stand in the stream's metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..._config import NatsOptions
+from ..._errors import ConfigurationError, ConsumerGone, TransportLost
+from ..._events import Event, TopicMade
+from ..._topic import Strategy, TopicOptions, differences
+from ._errors import STREAM_EXISTS, STREAM_NOT_FOUND, ApiError, NoAnswer, NoResponders, not_possible
+from ._names import stream_name
+from ._session import Session
+
+NANO = 1_000_000_000
+
+IMMUTABLE = ("partitions", "storage")
+"""What tbus does not change on a stream that exists: the server cannot move a stream to
+other storage, and other partitions would give keys another order."""
+
+Config = dict[str, Any]
+
+
+def to_config(stream: str, subject: str, topic: str, options: TopicOptions) -> Config:
+    """The stream's configuration for a topic."""
+    return {
+        "name": stream,
+        "subjects": [subject],
+        "retention": "limits",
+        "discard": "new",
+        "storage": options.storage,
+        "num_replicas": options.replicas,
+        "max_consumers": -1,
+        "max_msgs": -1 if options.max_messages is None else options.max_messages,
+        "max_bytes": -1 if options.max_bytes is None else options.max_bytes,
+        "max_msg_size": -1,
+        "max_age": round((options.retention_time or 0) * NANO),
+        "duplicate_window": round(
+            min(options.duplicate_window, options.retention_time or options.duplicate_window) * NANO
+        ),
+        "compression": "none" if options.compression == "none" else "s2",
+        "description": options.description,
+        "allow_direct": True,
+        "metadata": {"tbus.topic": topic, "tbus.partitions": str(options.partitions)},
+    }
+
+
+def to_options(config: Config) -> TopicOptions:
+    """What a stream's configuration means for its topic."""
+
+    def limit(value: int) -> int | None:
+        return value if value > 0 else None
+
+    return TopicOptions(
+        partitions=int(config.get("metadata", {}).get("tbus.partitions", "1")),
+        replicas=config.get("num_replicas", 1),
+        storage=config.get("storage", "file"),
+        retention_time=config.get("max_age", 0) / NANO or None,
+        max_messages=limit(config.get("max_msgs", -1)),
+        max_bytes=limit(config.get("max_bytes", -1)),
+        compression="none" if config.get("compression", "none") == "none" else "snappy",
+        description=config.get("description", ""),
+        duplicate_window=config.get("duplicate_window", 0) / NANO,
+    )
+
+
+class Streams:
+    """Makes and finds the streams of topics. Lives in the clients' loop."""
+
+    def __init__(self, options: NatsOptions, emit: Callable[[Event], None]) -> None:
+        self._options = options
+        self._emit = emit
+        self._known: dict[str, TopicOptions] = {}
+
+    @property
+    def is_own(self) -> bool:
+        """Whether every topic has a stream of its own, in which nothing else stands."""
+        return self._options.stream is None
+
+    def stream(self, topic: str) -> str:
+        """The name of a topic's stream."""
+        return self._options.stream or stream_name(topic)
+
+    def subject(self, topic: str) -> str:
+        """The subject that a topic's events are published to."""
+        return self._options.subject or topic
+
+    def defaults(self) -> TopicOptions:
+        """What a topic is made with when nobody configured it."""
+        return TopicOptions(
+            storage=self._options.storage,
+            replicas=self._options.replicas,
+            duplicate_window=self._options.duplicate_window,
+        )
+
+    def forget(self, topic: str) -> None:
+        """The stream is to be looked for again."""
+        self._known.pop(topic, None)
+
+    def is_known(self, topic: str) -> bool:
+        """Whether the stream was there when it was last looked for."""
+        return topic in self._known
+
+    def was_in_memory(self, topic: str) -> bool:
+        """Whether the server keeps the topic in memory, so that a restart takes it."""
+        return self._options.storage == "memory" or (
+            topic in self._known and self._known[topic].storage == "memory"
+        )
+
+    async def info(self, session: Session, topic: str) -> Config | None:
+        """The stream's configuration and state, or None if there is none."""
+        try:
+            return await session.api(f"STREAM.INFO.{self.stream(topic)}")
+        except ApiError as error:
+            if error.err_code == STREAM_NOT_FOUND:
+                return None
+            raise not_possible(f"cannot look up topic {topic!r}", error) from error
+
+    async def ensure(self, session: Session, topic: str) -> Config:
+        """The stream of a topic, made if it does not exist; returns its info."""
+        again = topic in self._known
+        info = await self.info(session, topic)
+        if info is None:
+            if self._options.stream is not None:
+                raise ConsumerGone(
+                    f"the stream {self._options.stream!r} that nats.stream names does not exist"
+                )
+            options = self._known.get(topic, self.defaults())
+            info = await self._create(session, topic, options)
+            self._emit(TopicMade(topic, again))
+        self._check_ours(topic, info["config"])
+        self._known[topic] = to_options(info["config"])
+        return info
+
+    async def configure(
+        self, session: Session, topic: str, options: TopicOptions, strategy: Strategy
+    ) -> TopicOptions:
+        """Make the topic, or make it match, as the strategy says."""
+        if options.partitions != 1:
+            raise ConfigurationError(
+                "topics on NATS have one partition in this version",
+                field="partitions",
+                value=options.partitions,
+            )
+        info = await self.info(session, topic)
+        if info is None:
+            if strategy in ("validate_only", "skip"):
+                if strategy == "skip":
+                    return options
+                raise ConfigurationError(
+                    f"topic {topic!r} does not exist, and validate_only does not make it",
+                    field="topic",
+                    value=topic,
+                )
+            info = await self._create(session, topic, options)
+            self._emit(TopicMade(topic))
+        else:
+            self._check_ours(topic, info["config"])
+            found = to_options(info["config"])
+            # What the server rounds, or shortens to the age, is no difference.
+            wanted = to_options(
+                to_config(self.stream(topic), self.subject(topic), topic, options)
+            )
+            differing = differences(wanted, found)
+            if differing and strategy != "skip":
+                frozen = [d for d in differing if d.field in IMMUTABLE]
+                if frozen or strategy in ("create_only", "validate_only"):
+                    raise ConfigurationError(
+                        f"topic {topic!r} is not as asked for:"
+                        f" {'; '.join(map(str, frozen or differing))}"
+                        + (". This cannot be changed: make a new topic" if frozen else ""),
+                        field="topic",
+                        value=topic,
+                    )
+                config = {
+                    **info["config"],
+                    **to_config(self.stream(topic), self.subject(topic), topic, options),
+                }
+                info = await self._ask(
+                    session, f"STREAM.UPDATE.{self.stream(topic)}", config, f"change topic {topic!r}"
+                )
+        self._known[topic] = to_options(info["config"])
+        return self._known[topic]
+
+    async def list(self, session: Session) -> list[str]:
+        """The topics whose streams tbus made."""
+        topics: list[str] = []
+        offset = 0
+        while True:
+            answer = await self._ask(session, "STREAM.LIST", {"offset": offset}, "list topics")
+            streams = answer.get("streams") or []
+            for info in streams:
+                topic = info["config"].get("metadata", {}).get("tbus.topic")
+                if topic is not None:
+                    topics.append(topic)
+            offset += len(streams)
+            if not streams or offset >= answer.get("total", 0):
+                return sorted(topics)
+
+    async def remove(self, session: Session, topic: str) -> bool:
+        """Remove a topic and all that it holds."""
+        self.forget(topic)
+        try:
+            await session.api(f"STREAM.DELETE.{self.stream(topic)}")
+        except ApiError as error:
+            if error.err_code == STREAM_NOT_FOUND:
+                return False
+            raise not_possible(f"cannot remove topic {topic!r}", error) from error
+        return True
+
+    async def _create(self, session: Session, topic: str, options: TopicOptions) -> Config:
+        config = to_config(self.stream(topic), self.subject(topic), topic, options)
+        try:
+            return await session.api(f"STREAM.CREATE.{config['name']}", config, timeout=10.0)
+        except ApiError as error:
+            if error.err_code == STREAM_EXISTS:  # somebody else made it just now
+                found = await self.info(session, topic)
+                if found is not None:
+                    return found
+            raise not_possible(f"cannot make topic {topic!r}", error) from error
+
+    async def _ask(self, session: Session, call: str, body: object, what: str) -> Config:
+        try:
+            return await session.api(call, body)
+        except ApiError as error:
+            raise not_possible(f"cannot {what}", error) from error
+        except (NoAnswer, NoResponders) as error:
+            raise TransportLost(f"cannot {what}: {error}") from error
+
+    def _check_ours(self, topic: str, config: Config) -> None:
+        """A stream of that name may be somebody else's."""
+        if self._options.stream is not None:
+            return
+        owner = config.get("metadata", {}).get("tbus.topic")
+        if owner not in (None, topic) or self.subject(topic) not in config.get("subjects", []):
+            raise ConfigurationError(
+                f"stream {config['name']!r} exists and does not carry this topic (its subjects:"
+                f" {', '.join(config.get('subjects', []))}): bind it with nats.stream and"
+                " nats.subject, or choose another topic",
+                field="topic",
+                value=topic,
+            )
+        if config.get("retention", "limits") != "limits":
+            raise ConfigurationError(
+                f"stream {config['name']!r} has {config['retention']} retention: it forgets what"
+                " one group has read, so other groups would lose messages",
+                field="topic",
+                value=topic,
+            )

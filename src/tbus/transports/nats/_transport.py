@@ -1,0 +1,175 @@
+"""NATS JetStream, as the bus sees it. The program's side; the rest lives in the clients' loop."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import anyio
+
+from ..._bridge import Bridge, open_bridge
+from ..._config import BusConfig
+from ..._errors import BusClosed, ConsumerGone, TbusError, TransportLost
+from ..._message import Receipt
+from ..._topic import Strategy, TopicOptions
+from ..._transport import Emit, FeedRequest, Holding, Lag, Outgoing, PartitionLag
+from ._consumer import Consumer
+from ._engine import Engine
+from ._errors import NoAnswer, NoResponders, SessionLost
+from ._feed import NatsFeed
+from ._names import consumer_name
+
+T = TypeVar("T")
+
+REQUEST_WAIT = 10.0
+"""Seconds for which a question waits for a connection and its answer."""
+
+
+class NatsTransport:
+    """A `Transport` over one NATS server or cluster."""
+
+    def __init__(self, bridge: Bridge, engine: Engine, config: BusConfig) -> None:
+        self._bridge = bridge
+        self._engine = engine
+        self._config = config
+        self._opened = bridge.runtime.clock()
+        self._feeds: set[NatsFeed] = set()
+
+    def send_nowait(self, outgoing: Outgoing) -> None:
+        """Take an event to be stored."""
+        self._bridge.submit(self._engine.outbox.take, outgoing)
+
+    async def flush(self) -> None:
+        """Wait until every event taken has its outcome."""
+        await self._bridge.call(self._engine.outbox.wait_empty)
+
+    def abandon(self) -> None:
+        """Give every event that has no outcome yet the one that is true now."""
+        self._bridge.submit(self._engine.outbox.abandon)
+
+    async def open_feed(self, request: FeedRequest) -> NatsFeed:
+        """Make or find the group's consumer, and begin to pull."""
+        name = f"tbus-{uuid.uuid4().hex}" if request.group is None else consumer_name(request.group)
+        feed = NatsFeed(request, self._bridge, self._forget)
+        post = self._bridge.post
+
+        def make() -> Consumer:
+            return Consumer(
+                request,
+                name,
+                self._engine.streams,
+                start=self._engine.start,
+                emit=self._engine.emit,
+                tell=lambda batch: post(feed.hand_over, batch),
+                fail=lambda error: post(feed.fail, error),
+            )
+
+        feed.consumer = await self._ask(lambda: self._engine.open_consumer(make))
+        self._feeds.add(feed)
+        return feed
+
+    def _forget(self, feed: NatsFeed) -> None:
+        self._feeds.discard(feed)
+        self._bridge.submit(self._engine.forget, feed.consumer)
+
+    async def configure_topic(
+        self, topic: str, options: TopicOptions, strategy: Strategy
+    ) -> TopicOptions:
+        """Make a topic, or make it match, as the strategy says."""
+        return await self._ask(
+            lambda: self._engine.with_session(
+                lambda session: self._engine.streams.configure(session, topic, options, strategy)
+            )
+        )
+
+    async def get_topic(self, topic: str) -> TopicOptions | None:
+        """What the server has, or None."""
+        return await self._ask(lambda: self._engine.get_topic(topic))
+
+    async def list_topics(self) -> list[str]:
+        """The topics whose streams tbus made."""
+        return await self._ask(lambda: self._engine.with_session(self._engine.streams.list))
+
+    async def remove_topic(self, topic: str) -> bool:
+        """Remove a topic and all that it holds."""
+        return await self._ask(
+            lambda: self._engine.with_session(
+                lambda session: self._engine.streams.remove(session, topic)
+            )
+        )
+
+    async def lag(self, topic: str, group: str) -> Lag:
+        """How far the group is behind."""
+        found = await self._ask(lambda: self._engine.lag(topic, consumer_name(group)))
+        if found is None:
+            raise ConsumerGone(f"group {group!r} has never read topic {topic!r}")
+        return Lag(topic, group, (PartitionLag(0, found),))
+
+    async def ping(self) -> float:
+        """A round trip to the server, in seconds."""
+        before = self._bridge.runtime.clock()
+        await self._ask(lambda: self._engine.with_session(lambda session: session.ping(REQUEST_WAIT)))
+        return self._bridge.runtime.clock() - before
+
+    async def wait_failed(self) -> None:
+        """Wait until the clients' loop, or the link, has failed."""
+        await self._bridge.wait_failed()
+
+    def is_connected(self) -> bool:
+        """Whether there is a connection."""
+        return self._engine.link.session is not None
+
+    def holdings(self) -> list[Holding]:
+        """Loop, thread, tasks and connection."""
+        age = self._bridge.runtime.clock() - self._opened
+        tasks = [Holding("task", role, age=age) for role in self._bridge.tasks()]
+        threads = [Holding("thread", name, age=age) for name in self._bridge.threads()]
+        session = self._engine.link.session
+        connection = [] if session is None else [Holding("connection", session.address, age=age)]
+        return [*tasks, *threads, *connection]
+
+    async def _ask(self, function: Callable[[], Awaitable[T]]) -> T:
+        """Ask the server, within `REQUEST_WAIT`."""
+        with anyio.move_on_after(REQUEST_WAIT):
+            try:
+                return await self._bridge.call(function)
+            except (SessionLost, NoAnswer, NoResponders) as error:
+                raise TransportLost(f"the broker did not answer: {error}") from error
+        raise TransportLost(
+            f"the broker at {', '.join(self._config.nats.servers)} could not be reached within"
+            f" {REQUEST_WAIT} s"
+        )
+
+
+@asynccontextmanager
+async def open_nats(config: BusConfig, emit: Emit) -> AsyncIterator[NatsTransport]:
+    """Connect; leaving the block closes the connection and ends the loop.
+
+    Raises:
+        TransportLost: no server could be reached within `connect_timeout`.
+    """
+    async with open_bridge() as bridge:
+
+        def tell(outgoing: Outgoing, result: Receipt | TbusError) -> None:
+            bridge.post(outgoing.on_outcome, outgoing, result)
+
+        async def make() -> Engine:
+            return Engine(
+                config,
+                start=bridge.start,
+                emit=lambda event: bridge.post(emit, event),
+                tell=tell,
+            )
+
+        engine = await bridge.call(make)
+        await bridge.call(engine.open)
+        try:
+            yield NatsTransport(bridge, engine, config)
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(0.3):
+                try:
+                    await bridge.call(engine.close)
+                except BusClosed:
+                    pass
