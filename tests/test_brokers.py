@@ -75,6 +75,12 @@ def test_it_takes_options_and_lines_of_configuration(start_nats_server):
     assert told["jetstream"] is True
 
 
+def test_one_can_be_without_room_for_files(start_nats_server):
+    server = start_nats_server(config="jetstream { max_file_store: 0 }\n")
+    [room] = [line for line in server.log_text().splitlines() if "Max Storage:" in line]
+    assert room.endswith(" 0 B")
+
+
 def test_several_can_run_at_once(start_nats_server):
     first, second = start_nats_server(), start_nats_server()
     assert first.port != second.port

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 
+import anyio
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from tests import census
 
@@ -70,21 +72,20 @@ async def test_a_trio_task_is_there_until_its_nursery_is_left():
 
 
 async def test_a_task_of_any_depth_and_a_system_task_are_seen():
-    async def parent(task_status):
+    async def parent():
         async with trio.open_nursery() as inner:
             inner.start_soon(trio.sleep_forever, name="grandchild")
-            task_status.started()
 
     before = census.snapshot()
     over = trio.Event()
-    system = trio.lowlevel.spawn_system_task(over.wait, name="system task")
+    trio.lowlevel.spawn_system_task(over.wait, name="system task")
     async with trio.open_nursery() as nursery:
-        await nursery.start(parent, name="parent")
+        nursery.start_soon(parent, name="parent")
+        await wait_all_tasks_blocked()
         assert _new(before) == ["task grandchild", "task parent", "task system task"]
         nursery.cancel_scope.cancel()
     over.set()
-    while system in census.snapshot().tasks:
-        await trio.lowlevel.checkpoint()
+    await wait_all_tasks_blocked()
     assert census.snapshot() == before
 
 
@@ -132,6 +133,7 @@ def test_outside_of_an_event_loop_there_are_no_tasks():
 
 @pytest.mark.asyncio_too
 async def test_it_sees_the_task_that_asks(backend):
+    await anyio.lowlevel.checkpoint()
     assert census.snapshot().tasks
 
 

@@ -6,9 +6,10 @@ loop is. Its laws:
 1. **Owned.** The thread is started and joined inside `open_bridge`. When that block is
    left, the loop is closed and the thread is gone, whatever the clients' tasks do: first
    they are cancelled, and those that do not end in time have the loop stopped under them.
-2. **Coalesced.** A crossing is an append to a deque. The other side is woken only if no
-   wake is pending, and takes everything that is there, in bounded helpings. One crossing at a time costs
-   some 100 us; a thousand at once cost one wake.
+2. **Coalesced.** A crossing is an append to a deque. The other side is woken once per pass of
+   this side's loop, at its end, and only if no wake is pending; it takes everything that is
+   there, in bounded helpings. One crossing at a time costs some 100 us; a thousand at once
+   cost one wake.
 3. **In order.** What `submit` takes runs in the loop in order; the same for `post`.
 4. **Never silent.** An exception in a crossed call, or in a task of the loop's nursery, ends
    the bridge: `wait_failed` raises it in the program.
@@ -28,6 +29,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import math
 import selectors
 import sys
 import threading
@@ -62,37 +64,42 @@ CANCEL_WAIT = 0.3
 """Seconds that the clients' tasks have to end when they are cancelled at the end."""
 
 
-class _FairSelector(selectors.DefaultSelector):
-    """Lets the other thread have the interpreter while this loop is busy (law 5)."""
+class _PassSelector(selectors.DefaultSelector):
+    """The end of each pass of the asyncio loop: wake the program, and be fair (laws 2, 5)."""
 
-    def __init__(self, rest_every: float | None) -> None:
+    def __init__(self, wake: Callable[[], None], rest_every: float) -> None:
         super().__init__()
-        self._rest_every = float("inf") if rest_every is None else rest_every
+        self._wake = wake
+        self._rest_every = rest_every
         self._rested = time.perf_counter()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        now = time.perf_counter()
+        self._wake()
         if timeout is None or timeout > 0:
+            before = time.perf_counter()
             events = super().select(timeout)
             # Only a poll that slept has let the other side in; one that found something
             # to do at once has not.
-            if time.perf_counter() - now > REST:
-                self._rested = time.perf_counter()
+            now = time.perf_counter()
+            if now - before > REST:
+                self._rested = now
             return events
-        if now - self._rested >= self._rest_every:
+        if time.perf_counter() - self._rested >= self._rest_every:
             time.sleep(REST)
             self._rested = time.perf_counter()
         return super().select(timeout)
 
 
-class _FairInstrument(trio.abc.Instrument):
-    """The same for a program that runs on Trio."""
+class _PassInstrument(trio.abc.Instrument):
+    """The end of each pass of Trio: wake the clients' loop, and be fair (laws 2, 5)."""
 
-    def __init__(self, rest_every: float) -> None:
+    def __init__(self, wake: Callable[[], None], rest_every: float) -> None:
+        self._wake = wake
         self._rest_every = rest_every
         self._rested = time.perf_counter()
 
     def before_io_wait(self, timeout: float) -> None:
+        self._wake()
         now = time.perf_counter()
         if timeout > 0:
             self._rested = now
@@ -105,8 +112,8 @@ class _OwnedLoop(asyncio.SelectorEventLoop):
     """An event loop whose end waits for no executor: a name lookup that hangs there would
     hold it (seen: 6 s)."""
 
-    def __init__(self, rest_every: float | None) -> None:
-        super().__init__(_FairSelector(rest_every))
+    def __init__(self, wake: Callable[[], None], rest_every: float) -> None:
+        super().__init__(_PassSelector(wake, rest_every))
         self.lookups = LookupThreads()
         self.set_default_executor(self.lookups)  # type: ignore[arg-type] # see LookupThreads
 
@@ -136,10 +143,14 @@ class Bridge:
         self.nursery: TaskGroup
         """The loop's own nursery, for the loop's thread alone: what is started there ends
         with the bridge."""
-        self._rest_every = REST_EVERY if fair else None
+        free_threaded = not getattr(sys, "_is_gil_enabled", lambda: True)()
+        self._rest_every = REST_EVERY if fair and not free_threaded else math.inf
         self._inbox: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._outbox: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
-        self._inbox_woken = False
+        self._loop_woken = False
+        # Trio tells the end of a pass (see _PassInstrument); on asyncio a callback is it.
+        self._schedule_wake = None if runtime.name == "trio" else asyncio.get_running_loop().call_soon
+        self._wake_scheduled = False
         self._outbox_woken = False
         self._calls: set[_Call] = set()
         self._ready = runtime.one_shot()
@@ -164,9 +175,9 @@ class Bridge:
         if self._ended:
             raise BusClosed("the bus has ended, and its connection with it")
         self._inbox.append((function, args))
-        if not self._inbox_woken:
-            self._inbox_woken = True
-            self.loop.call_soon_threadsafe(self._drain_inbox, context=self._context)
+        if self._schedule_wake is not None and not self._wake_scheduled:
+            self._wake_scheduled = True
+            self._schedule_wake(self._wake_loop)
 
     async def call(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Run an async function in the loop and wait for what it returns or raises.
@@ -204,6 +215,13 @@ class Bridge:
     def threads(self) -> list[str]:
         """The names of the threads that the bridge holds now."""
         return [self._thread.name, *self.loop.lookups.names()]
+
+    def _wake_loop(self) -> None:
+        """At the end of a pass of the program's loop."""
+        self._wake_scheduled = False
+        if self._inbox and not self._loop_woken and not self._ended:
+            self._loop_woken = True
+            self.loop.call_soon_threadsafe(self._drain_inbox, context=self._context)
 
     def _drain_outbox(self) -> None:
         self._outbox_woken = False
@@ -269,12 +287,15 @@ class Bridge:
     def post(self, function: Callable[..., object], *args: Any) -> None:
         """Run a function in the program's thread, soon and in order. Never blocks."""
         self._outbox.append((function, args))
-        if not self._outbox_woken:
+
+    def _wake_program(self) -> None:
+        """At the end of a pass of the clients' loop."""
+        if self._outbox and not self._outbox_woken:
             self._outbox_woken = True
             self.runtime.run_soon(self._drain_outbox)
 
     def _drain_inbox(self) -> None:
-        self._inbox_woken = False
+        self._loop_woken = False
         inbox = self._inbox
         for _ in range(HELPING):
             if not inbox:
@@ -284,8 +305,8 @@ class Bridge:
                 function(*args)
             except Exception as error:
                 self.post(self._fail, error)
-        if inbox and not self._inbox_woken:
-            self._inbox_woken = True
+        if inbox and not self._loop_woken:
+            self._loop_woken = True
             self.loop.call_soon(self._drain_inbox, context=self._context)
 
     def _begin_call(
@@ -319,7 +340,7 @@ class Bridge:
 
     def _run_loop(self) -> None:
         def make_loop() -> _OwnedLoop:
-            self.loop = _OwnedLoop(self._rest_every)
+            self.loop = _OwnedLoop(self._wake_program, self._rest_every)
             # What a client's forgotten task raises has nobody to tell it to.
             self.loop.set_exception_handler(
                 lambda _, context: logger.debug("in a client: %s", context.get("message"))
@@ -334,6 +355,7 @@ class Bridge:
             self.post(self._thread_ended, error)
         else:
             self.post(self._thread_ended, None)
+        self._wake_program()
 
     def _thread_ended(self, error: BaseException | None) -> None:
         self._finished.set()
@@ -362,17 +384,15 @@ async def open_bridge(*, fair: bool = True) -> AsyncIterator[Bridge]:
     """
     runtime = current_runtime()
     bridge = Bridge(runtime, fair=fair)
-    free_threaded = not getattr(sys, "_is_gil_enabled", lambda: True)()
-    instrument = _FairInstrument(REST_EVERY)
-    instrumented = fair and not free_threaded and runtime.name == "trio"
+    instrument = _PassInstrument(bridge._wake_loop, bridge._rest_every)
+    if runtime.name == "trio":
+        trio.lowlevel.add_instrument(instrument)
     try:
         with anyio.CancelScope(shield=True):
             await bridge._start()
-        if instrumented:
-            trio.lowlevel.add_instrument(instrument)
         yield bridge
     finally:
         with anyio.CancelScope(shield=True):
             await bridge._end()
-        if instrumented:
+        if runtime.name == "trio":
             trio.lowlevel.remove_instrument(instrument)

@@ -372,7 +372,7 @@ def _checked_json(value: bytes | bytearray | memoryview | msgspec.Raw) -> bytes:
         data = bytes(value)
         if not data.isascii():
             data.decode()
-        return bytes(_read_raw(data)).strip(b" \t\r\n")
+        return bytes(_read_raw(data))  # without white space around it
     except _UNREADABLE as error:
         raise InvalidEnvelope(
             f"it must be JSON already written, as bytes: {error}",
@@ -405,7 +405,6 @@ def _holds_no_number(payload: object) -> bool:
             if one - one != 0.0:
                 return True
         elif isinstance(one, dict):
-            waiting.extend(one)
             waiting.extend(one.values())
         elif isinstance(one, list | tuple | set | frozenset):
             waiting.extend(one)

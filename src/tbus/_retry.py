@@ -6,7 +6,6 @@ and what was raised, and performs what is answered.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -90,7 +89,7 @@ def _check_on(_owner: object, attribute: attrs.Attribute[Any], value: object) ->
         )
 
 
-@attrs.frozen
+@attrs.frozen(init=False)
 class Retry(Backoff):
     """When a failed message is tried again, and when no more.
 
@@ -121,7 +120,7 @@ class Retry(Backoff):
         jitter: float = 0.1,
         on: type[Exception] | tuple[type[Exception], ...] = Exception,
     ) -> None:
-        self.__attrs_init__(initial, factor, maximum, jitter, attempts, on)  # type: ignore[attr-defined]
+        self.__attrs_init__(initial, factor, maximum, jitter, attempts, on)
 
 
 @attrs.frozen
@@ -178,7 +177,7 @@ def _wanted_seconds(error: RetryAfter) -> float | None:
     """What the handler asked for, as a delay that can be kept: a negative one is 0, an
     endless one is the longest there is; None where it is no number, so the policy decides."""
     seconds: object = error.seconds
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or math.isnan(seconds):
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds != seconds:
         return None
     return float(max(0, min(seconds, _LONGEST)))
 

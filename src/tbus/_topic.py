@@ -7,7 +7,6 @@ what was asked for with what a transport found, and the transport acts on it.
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any, Final, Literal, get_args
 
@@ -122,24 +121,32 @@ def _check_count(least: int, *, optional: bool = False) -> Any:
     return check
 
 
+# NATS counts nanoseconds in 63 bits, which is 292 years.
+_LONGEST: Final = 9e9
+
+
 def _check_retention(_owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and not (_is_seconds(value) and value > 0):  # type: ignore[operator]
+    if value is not None and not (_is_seconds(value) and value != 0):
         raise ConfigurationError(
-            "it must be a number of seconds above 0, or None to keep messages for ever",
+            "it must be a number of seconds above 0 (at most 9e9), or None to keep messages for"
+            " ever",
             field=attribute.name,
             value=value,
         )
 
 
 def _check_window(_owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not (_is_seconds(value) and value >= 0):  # type: ignore[operator]
+    if not _is_seconds(value):
         raise ConfigurationError(
-            "it must be a number of seconds, 0 or more", field=attribute.name, value=value
+            "it must be a number of seconds, 0 or more (at most 9e9)",
+            field=attribute.name,
+            value=value,
         )
 
 
 def _is_seconds(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # The comparison refuses NaN, and integers that no float can hold, too.
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LONGEST
 
 
 def _check_text(_owner: object, attribute: attrs.Attribute[Any], value: object) -> None:

@@ -61,7 +61,8 @@ class NatsServer:
         directory: an empty one, for the store, the log and the ports file.
         options: more arguments for the server.
         binary: the program; None: `find_binary`.
-        config: lines of a configuration file of its own.
+        config: lines of a configuration file of its own; `jetstream { max_file_store: 0 }`
+            makes a server that takes memory streams only.
     """
 
     def __init__(

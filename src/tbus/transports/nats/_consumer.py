@@ -30,10 +30,7 @@ import json
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
-
 import attrs
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from ..._errors import ConfigurationError, ConsumerGone, MessagesLost, SubscriptionFailed, TbusError, TransportLost
@@ -50,7 +47,7 @@ from ._errors import (
     SessionLost,
     not_possible,
 )
-from ._headers import KEY, decode_headers
+from ._headers import decode_headers, decode_status
 from ._names import API
 from ._session import Session, publish_command
 from ._streams import NANO, Config, Streams
@@ -74,6 +71,8 @@ RESETS = 20
 RESETS_WITHIN = 10.0
 """More resets than this, within so many seconds, on one connection, are nobody's accident."""
 
+NINE = 9
+
 RESET_SINCE = (2, 14)
 ORDER_SINCE = (2, 11)
 
@@ -82,7 +81,7 @@ ORDER_SINCE = (2, 11)
 class _InFlight:
     """A message that was handed over and is not settled."""
 
-    reply: str
+    reply: bytes
     size: int
 
 
@@ -217,7 +216,8 @@ class Consumer:
         self._heard = self._loop.time()
         subject = session.new_inbox()
         inbox = await session.subscribe(
-            subject, lambda message: self._on_message(generation, message)
+            subject,
+            lambda _, reply, data, headers: self._on_message(generation, reply, data, headers),
         )
         if generation != self._generation:
             await session.unsubscribe(inbox)
@@ -376,29 +376,37 @@ class Consumer:
             )
         )
 
-    def _on_message(self, generation: int, message: Msg) -> None:
+    def _on_message(
+        self, generation: int, reply: bytes, data: bytes, headers: bytes | None
+    ) -> None:
         if generation != self._generation:
             return
         self._heard = self._loop.time()
-        reply = message.reply
-        if not reply.startswith("$JS.ACK."):
-            self._on_status(message)
+        if not reply.startswith(b"$JS.ACK."):
+            self._on_status(headers or b"")
             return
-        parts = reply.split(".")
+        parts = reply.split(b".")
         # Nine parts; twelve where the server names domain and account.
-        delivered, position, sequence, stored = (
-            parts[4:8] if len(parts) == 9 else parts[6:10]  # noqa: PLR2004
-        )
+        if len(parts) == NINE:
+            _, _, _, _, delivered, position, sequence, stored, _ = parts
+        else:
+            delivered, position, sequence, stored = parts[6:10]
         if self._ordered:
             if int(sequence) != self._next:
                 self._go_back(f"message {self._next} of the consumer was lost on its way")
                 return
             self._next += 1
         self._asked = max(0, self._asked - 1)
-        self._take(message, reply, int(position), int(delivered), int(stored))
+        self._take(reply, data, headers, int(position), int(delivered), int(stored))
 
     def _take(
-        self, message: Msg, reply: str, position: int, delivered: int, stored: int
+        self,
+        reply: bytes,
+        data: bytes,
+        headers: bytes | None,
+        position: int,
+        delivered: int,
+        stored: int,
     ) -> None:
         mark = self._mark
         assert mark is not None
@@ -418,19 +426,17 @@ class Consumer:
         elif self._ordered and position > expected and self._streams.is_own:
             self._fail(MessagesLost(request.topic, expected, position - 1))
             return
-        data = message.data
-        found = message.headers
         size = len(data) + 128
         self._in_flight[position] = _InFlight(reply, size)
         self._bytes += size
-        key = None if found is None else found.get(KEY)
+        pairs, key = decode_headers(headers)
         if not self._buffer:
             self._loop.call_soon(self._hand_over)
         self._buffer.append(
             Delivery(
                 position=Position(0, position),
                 body=data,
-                headers=decode_headers(found),
+                headers=pairs,
                 timestamp=stored / NANO,
                 key=key,
                 redelivered=delivered - 1,
@@ -444,10 +450,8 @@ class Consumer:
         self._tell(batch)
         self._pull()
 
-    def _on_status(self, message: Msg) -> None:
-        found: dict[str, Any] = message.headers or {}
-        status = found.get("Status", "")
-        text = found.get("Description", "")
+    def _on_status(self, headers: bytes) -> None:
+        status, text, found = decode_status(headers)
         if status == "100":
             seen = found.get("Nats-Last-Consumer")
             if self._ordered and seen is not None and int(seen) >= self._next:
@@ -524,20 +528,20 @@ class Consumer:
         self._pull_pending = False
         self._pull()
 
-    def _acknowledge(self, reply: str) -> None:
+    def _acknowledge(self, reply: bytes) -> None:
         if self._session is not None:
-            self._session.write(b"PUB %b 0\r\n\r\n" % reply.encode())
+            self._session.write(b"PUB %b 0\r\n\r\n" % reply)
 
-    def _give_back(self, reply: str) -> None:
+    def _give_back(self, reply: bytes) -> None:
         if self._session is not None:
-            self._session.write(publish_command(reply, b"-NAK"))
+            self._session.write(b"PUB %b 4\r\n-NAK\r\n" % reply)
 
     def _keep_alive(self) -> None:
         """Say of everything in flight that it is in progress; look whether the server is."""
         session = self._session
         if session is not None and not session.lost.is_set():
             for known in self._in_flight.values():
-                session.write(publish_command(known.reply, b"+WPI"))
+                session.write(b"PUB %b 4\r\n+WPI\r\n" % known.reply)
             silent = self._loop.time() - self._heard
             if self._asked and silent > 3 * HEARTBEAT:
                 self._heard = self._loop.time()

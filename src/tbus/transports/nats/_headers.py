@@ -1,19 +1,19 @@
 """Headers on the wire.
 
-The server keeps headers as they are, but the client reads them into a dict: of a name that
-comes more than once only the last is seen. So where a name repeats, all pairs travel once
-more in one header of tbus's own, and are read from there.
+A header block begins with a version line, which may carry a status; then come lines of
+name and value. tbus reads the block itself: the client's own parser makes a dict of it,
+in which of a name that comes more than once only the last is left. Source: NATS
+ADR-4, message headers.
 """
 
 from __future__ import annotations
-
-import json
 
 from ..._message import Headers
 
 MESSAGE_ID = "Nats-Msg-Id"
 KEY = "X-Aggregate-ID"
-PAIRS = "Tbus-Headers"
+_VERSION = "NATS/1.0"
+_ID_ONLY = b"NATS/1.0\r\nNats-Msg-Id:"
 
 
 def encode_headers(headers: Headers, message_id: str, key: str | None) -> bytes:
@@ -24,29 +24,41 @@ def encode_headers(headers: Headers, message_id: str, key: str | None) -> bytes:
         message_id: what the server discards duplicates by.
         key: the key of plain bytes; an envelope carries its own.
     """
-    lines = [f"NATS/1.0\r\n{MESSAGE_ID}: {message_id}\r\n"]
+    text = f"NATS/1.0\r\n{MESSAGE_ID}: {message_id}\r\n"
     if key is not None:
-        lines.append(f"{KEY}: {key}\r\n")
-    if headers:
-        lines += [f"{name}: {value}\r\n" for name, value in headers]
-        if len({name for name, _ in headers}) < len(headers):
-            lines.append(f"{PAIRS}: {json.dumps(headers)}\r\n")
-    lines.append("\r\n")
-    return "".join(lines).encode()
+        text += f"{KEY}: {key}\r\n"
+    for name, value in headers:
+        text += f"{name}: {value}\r\n"
+    return (text + "\r\n").encode()
 
 
-def decode_headers(found: dict[str, str] | None) -> Headers:
-    """The user's pairs, without what belongs to the server and to tbus."""
-    if not found:
-        return ()
-    pairs = found.get(PAIRS)
-    if pairs is not None:
-        try:
-            return tuple((str(name), str(value)) for name, value in json.loads(pairs))
-        except (ValueError, TypeError):
-            pass  # not written by tbus: then it is a header like any other
-    return tuple(
-        (name, value)
-        for name, value in found.items()
-        if not name.startswith("Nats-") and (pairs is None or name != PAIRS)
-    )
+def decode_headers(block: bytes | None) -> tuple[Headers, str | None]:
+    """The user's pairs, without the server's own, and the key that a header carries."""
+    if block is None:
+        return (), None
+    # What tbus writes for an envelope without headers: nothing of it is the user's.
+    if block.startswith(_ID_ONLY) and block.find(b"\r\n", len(_ID_ONLY)) == len(block) - 4:
+        return (), None
+    key = None
+    pairs = []
+    for line in block.decode("utf-8", "replace").split("\r\n")[1:]:
+        name, colon, value = line.partition(":")
+        if not colon:
+            continue
+        if name == KEY:
+            key = value.strip()
+        elif not name.startswith("Nats-"):
+            pairs.append((name, value.strip()))
+    return tuple(pairs), key
+
+
+def decode_status(block: bytes) -> tuple[str, str, dict[str, str]]:
+    """Status, description and fields of a message from the server itself."""
+    first, *lines = block.decode("utf-8", "replace").split("\r\n")
+    status, _, text = first.removeprefix(_VERSION).strip().partition(" ")
+    fields = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if colon:
+            fields[name] = value.strip()
+    return status, text.strip(), fields

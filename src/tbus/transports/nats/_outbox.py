@@ -14,12 +14,12 @@ Lives in the clients' loop. The laws:
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import attrs
-from nats.aio.msg import Msg
+import msgspec
 
 from ..._errors import OutcomeUnknown, PublishRefused, TbusError, TransportLost
 from ..._message import Position, Receipt
@@ -50,6 +50,17 @@ class _Entry:
     """A later event of its key is stored."""
     remade: bool = False
     """It was sent again because its stream was gone; that is done once."""
+
+
+class _Answer(msgspec.Struct):
+    """What JetStream answers to a publish."""
+
+    seq: int = 0
+    duplicate: bool = False
+    error: dict[str, Any] | None = None
+
+
+_decode = msgspec.json.Decoder(_Answer).decode
 
 
 class Outbox:
@@ -207,13 +218,13 @@ class Outbox:
 
     # Outcomes
 
-    def _on_answer(self, message: Msg) -> None:
-        entry = self._entries.get(int(message.subject[len(self._prefix) :]))
+    def _on_answer(self, subject: bytes, _: bytes, data: bytes, __: bytes | None) -> None:
+        entry = self._entries.get(int(subject[len(self._prefix) :]))
         if entry is None:
             return  # its deadline has passed
         outgoing = entry.outgoing
         topic = outgoing.topic
-        if not message.data:
+        if not data:
             # No responders: the stream is gone (a memory stream, after a restart).
             self._streams.forget(topic)
             if entry.remade:
@@ -222,15 +233,13 @@ class Outbox:
                 entry.remade = True
                 self._send(entry)
             return
-        answer = json.loads(message.data)
-        error = answer.get("error")
-        if error is not None:
-            self._resolve(entry, refused(topic, ApiError(error)))
+        answer = _decode(data)
+        if answer.error is not None:
+            self._resolve(entry, refused(topic, ApiError(answer.error)))
             return
         if next(iter(self._entries)) != entry.number:
             self._mark_overtaken(entry)
-        position = Position(0, answer["seq"])
-        self._resolve(entry, Receipt(topic, position, answer.get("duplicate", False)))
+        self._resolve(entry, Receipt(topic, Position(0, answer.seq), answer.duplicate))
 
     def _mark_overtaken(self, stored: _Entry) -> None:
         """Answers come in order; an earlier event without one must not come after this."""

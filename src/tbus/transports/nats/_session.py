@@ -7,9 +7,10 @@ what follows is decided by the `Link` above.
 Two of the client's private parts are used, and looked for when a connection is made:
 
 - `Client._transport`, to write a batch of commands at once. Its public `publish` costs
-  more than twice as much per message, and hands the socket over to a further task.
-- `Subscription._pending_queue`, to be called for each message instead of having a task
-  per subscription wait for a queue.
+  more than twice as much per message, and leaves the writing to a further task.
+- `Client._process_msg`, which the parser calls for each message: it goes straight to
+  whoever subscribed. The public way parses headers into a dict that loses repeats, and needs
+  a queue and a task per subscription.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from typing import Any
 
 import nats.aio.client
 import nats.errors
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from ..._config import NatsOptions
 from ..._errors import ConfigurationError, TransportLost
 from ._errors import ApiError, NoAnswer, NoResponders, SessionLost
+from ._headers import decode_status
 from ._names import API
 
 logger = logging.getLogger("tbus.nats")
@@ -37,22 +38,25 @@ CLOSE_WAIT = 0.2
 """Seconds that the client gets for closing, before its socket is closed under it."""
 
 
-class _Sink:
-    """Stands where the client has a queue, and hands every message on at once."""
+Receiver = Callable[[bytes, bytes, bytes, bytes | None], None]
+"""Called for a message with subject, reply, body and header block; must not block."""
 
-    def __init__(self, subscription: Subscription, on_message: Callable[[Msg], None]) -> None:
-        self._subscription = subscription
-        self._on_message = on_message
 
-    def put_nowait(self, message: Msg) -> None:
-        self._subscription._pending_size = 0
-        self._on_message(message)
+class _Client(nats.aio.client.Client):
+    """Hands every message to its receiver, in the reader's task."""
 
-    def empty(self) -> bool:
-        return True
+    def __init__(self) -> None:
+        super().__init__()
+        self.receivers: dict[int, Receiver] = {}
+        self.received = 0
 
-    def qsize(self) -> int:
-        return 0
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
+    ) -> None:
+        self.received += 1
+        receiver = self.receivers.get(sid)
+        if receiver is not None:
+            receiver(subject, reply, data, headers)
 
 
 class Session:
@@ -68,10 +72,10 @@ class Session:
         self.address = address
         self.lost = asyncio.Event()
         self.reason = "closed"
-        self._client = nats.aio.client.Client()
+        self._client = _Client()
         self._connected = False
         self._out: list[bytes] = []
-        self._requests: dict[str, asyncio.Future[Msg]] = {}
+        self._requests: dict[bytes, asyncio.Future[tuple[bytes, bytes | None]]] = {}
         self._request_count = 0
         self._inbox: Subscription
         self._prefix = ""
@@ -121,7 +125,7 @@ class Session:
             tls=_tls_context(options) if options.tls else None,
             skip_subject_validation=True,  # names are checked before they come here
         )
-        if not hasattr(client, "_transport"):
+        if not hasattr(client, "_transport") or not hasattr(nats.aio.client.Client, "_process_msg"):
             raise ConfigurationError("this version of nats-py is not supported", field="nats-py")
         self._connected = True
         self._prefix = client.new_inbox() + "."
@@ -181,7 +185,7 @@ class Session:
     @property
     def activity(self) -> int:
         """Grows with everything that is received."""
-        return self._client.stats["in_msgs"]
+        return self._client.received
 
     def write(self, command: bytes) -> None:
         """Send a command, together with all others of this pass of the loop."""
@@ -196,16 +200,15 @@ class Session:
             self._out.clear()
             self._client._transport.write(data)
 
-    async def subscribe(self, subject: str, on_message: Callable[[Msg], None]) -> Subscription:
-        """Have `on_message` called for every message of a subject, in the reader's task."""
-        subscription = await self._client.subscribe(
-            subject, pending_msgs_limit=0, pending_bytes_limit=0
-        )
-        subscription._pending_queue = _Sink(subscription, on_message)
+    async def subscribe(self, subject: str, receiver: Receiver) -> Subscription:
+        """Have `receiver` called for every message of a subject."""
+        subscription = await self._client.subscribe(subject)
+        self._client.receivers[subscription._id] = receiver
         return subscription
 
     async def unsubscribe(self, subscription: Subscription) -> None:
         """Stop that. Without an effect if the connection is gone."""
+        self._client.receivers.pop(subscription._id, None)
         if not self.lost.is_set():
             try:
                 await subscription.unsubscribe()
@@ -253,23 +256,27 @@ class Session:
             SessionLost: the connection ended meanwhile.
         """
         payload = b"" if body is None else json.dumps(body).encode()
-        message = await self._request(f"{API}.{call}", payload, timeout)
-        if not message.data and message.headers and message.headers.get("Status") == "503":
+        data, headers = await self._request(f"{API}.{call}", payload, timeout)
+        if not data and headers is not None and decode_status(headers)[0] == "503":
             raise NoResponders(f"JetStream does not answer on {self.address}")
-        answer: dict[str, Any] = json.loads(message.data)
+        answer: dict[str, Any] = json.loads(data)
         if "error" in answer:
             raise ApiError(answer["error"])
         return answer
 
-    async def _request(self, subject: str, payload: bytes, timeout: float) -> Msg:
+    async def _request(
+        self, subject: str, payload: bytes, timeout: float
+    ) -> tuple[bytes, bytes | None]:
         if self.lost.is_set():
             raise SessionLost(self.reason)
         self._request_count += 1
-        token = f"r{self._request_count}"
-        future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        inbox = f"{self._prefix}{self._request_count}"
+        token = inbox.encode()
+        future: asyncio.Future[tuple[bytes, bytes | None]]
+        future = asyncio.get_running_loop().create_future()
         self._requests[token] = future
         try:
-            self.write(publish_command(subject, payload, reply=self._prefix + token))
+            self.write(publish_command(subject, payload, reply=inbox))
             async with asyncio.timeout(timeout):
                 return await future
         except TimeoutError:
@@ -277,10 +284,10 @@ class Session:
         finally:
             del self._requests[token]
 
-    def _on_answer(self, message: Msg) -> None:
-        future = self._requests.get(message.subject[len(self._prefix) :])
+    def _on_answer(self, subject: bytes, _: bytes, data: bytes, headers: bytes | None) -> None:
+        future = self._requests.get(subject)
         if future is not None and not future.done():
-            future.set_result(message)
+            future.set_result((data, headers))
 
 
 class _ConnectFailed(Exception):
