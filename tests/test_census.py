@@ -75,6 +75,7 @@ async def test_a_task_of_any_depth_and_a_system_task_are_seen():
     async def parent():
         async with trio.open_nursery() as inner:
             inner.start_soon(trio.sleep_forever, name="grandchild")
+            await trio.sleep_forever()
 
     before = census.snapshot()
     over = trio.Event()

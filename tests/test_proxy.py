@@ -22,6 +22,7 @@ class Pair:
     proxy: TcpProxy
     client: trio.SocketStream
     server: trio.SocketStream
+    listener: trio.SocketListener
 
 
 @asynccontextmanager
@@ -35,7 +36,7 @@ async def connected() -> AsyncIterator[Pair]:
         await stack.enter_async_context(client)
         server = await stack.enter_async_context(await listener.accept())
         await proxy.wait_connections_made(1)
-        yield Pair(proxy, client, server)
+        yield Pair(proxy, client, server, listener)
 
 
 async def receive(stream: trio.SocketStream, size: int) -> bytes:
@@ -136,9 +137,12 @@ async def test_cut_on_cuts_once():
         pair.proxy.cut_on(b"now", TO_CLIENT)
         await pair.server.send_all(b"now")
         assert await receive(pair.client, 3) == b""
-        async with await trio.open_tcp_stream("127.0.0.1", pair.proxy.port) as again:
-            await again.send_all(b"now")
-            await pair.proxy.wait_passed(TO_SERVER, 3)
+        async with (
+            await trio.open_tcp_stream("127.0.0.1", pair.proxy.port) as again,
+            await pair.listener.accept() as server,
+        ):
+            await server.send_all(b"now")
+            assert await receive(again, 3) == b"now"
             assert pair.proxy.connections == 1
 
 

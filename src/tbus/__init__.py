@@ -1,9 +1,124 @@
-"""An event bus for Trio and anyio over NATS JetStream, Kafka and memory."""
+"""An event bus for Trio and anyio programs over NATS JetStream, Kafka and memory.
+
+    async with open_bus("nats://127.0.0.1:4222") as bus:
+        await bus.subscribe("orders", on_order, group="billing")
+        await bus.publish("orders", Envelope.new("order-1", "OrderPlaced", {"total": 42}))
+
+Everything a bus starts lives in nurseries that it owns: leaving the block leaves nothing.
+"""
+
 from ._bus import Bus, Health, open_bus
 from ._census import Census
-from ._config import BusConfig
+from ._config import (
+    BusConfig,
+    KafkaOptions,
+    MemoryOptions,
+    NatsOptions,
+    PlaintextCredentials,
+)
 from ._envelope import Envelope
-from ._errors import *
-from ._message import Delivery, Message, Position, PublishOutcome, Receipt
-from ._retry import Retry
+from ._errors import (
+    BusClosed,
+    BusError,
+    ConfigurationError,
+    ConsumerGone,
+    Discard,
+    InvalidEnvelope,
+    InvalidTopic,
+    MessagesLost,
+    OutcomeUnknown,
+    PublishFailed,
+    PublishRefused,
+    Reject,
+    RetryAfter,
+    SubscriptionFailed,
+    TbusError,
+    TransportLost,
+)
+from ._event_stream import EventReader
+from ._events import (
+    Connected,
+    ConnectionLost,
+    DeadLettered,
+    Discarded,
+    Draining,
+    Event,
+    EventsMissed,
+    FeedReset,
+    KeyBacklog,
+    MessageRetried,
+    Reconnecting,
+    RetentionTook,
+    Stalled,
+    TopicMade,
+)
+from ._message import Message, Position, PublishOutcome, Receipt
+from ._messages import Messages, PulledMessage
+from ._publisher import PipelinedPublisher, PublisherStatistics
+from ._retry import Backoff, Retry
+from ._subscription import Subscription, SubscriptionStatistics
 from ._topic import TopicOptions
+from ._transport import Holding, Lag, PartitionLag
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Backoff",
+    "Bus",
+    "BusClosed",
+    "BusConfig",
+    "BusError",
+    "Census",
+    "ConfigurationError",
+    "Connected",
+    "ConnectionLost",
+    "ConsumerGone",
+    "DeadLettered",
+    "Discard",
+    "Discarded",
+    "Draining",
+    "Envelope",
+    "Event",
+    "EventReader",
+    "EventsMissed",
+    "FeedReset",
+    "Health",
+    "Holding",
+    "InvalidEnvelope",
+    "InvalidTopic",
+    "KafkaOptions",
+    "KeyBacklog",
+    "Lag",
+    "MemoryOptions",
+    "Message",
+    "MessageRetried",
+    "Messages",
+    "MessagesLost",
+    "NatsOptions",
+    "OutcomeUnknown",
+    "PartitionLag",
+    "PipelinedPublisher",
+    "PlaintextCredentials",
+    "Position",
+    "PublishFailed",
+    "PublishOutcome",
+    "PublishRefused",
+    "PublisherStatistics",
+    "PulledMessage",
+    "Receipt",
+    "Reconnecting",
+    "Reject",
+    "RetentionTook",
+    "Retry",
+    "RetryAfter",
+    "Stalled",
+    "Subscription",
+    "SubscriptionFailed",
+    "SubscriptionStatistics",
+    "TbusError",
+    "TopicMade",
+    "TopicOptions",
+    "TransportLost",
+    "__version__",
+    "open_bus",
+]

@@ -14,7 +14,7 @@ import attrs
 
 from ._config import BusConfig
 from ._errors import BusError, ConfigurationError
-from ._transport import Emit, Transport
+from ._transport import Emit, Holding, Transport
 
 if TYPE_CHECKING:
     from .servers import NatsServer
@@ -27,12 +27,19 @@ class Backend:
     transport: Transport
     server: NatsServer | None = None
 
+    def holdings(self) -> list[Holding]:
+        """Everything that the transport and the server hold now."""
+        server = [] if self.server is None else self.server.holdings()
+        return [*self.transport.holdings(), *server]
+
     async def wait_server_died(self) -> None:
         """Wait until the server that the bus started has ended by itself, and raise."""
         assert self.server is not None
         status = await self.server.wait_exit()
-        lines = "\n".join(self.server.last_lines())
-        raise BusError(f"the embedded nats-server ended by itself (status {status})\n{lines}".strip())
+        lines = "\n".join(self.server.last_lines)
+        raise BusError(
+            f"the embedded nats-server ended by itself (status {status})\n{lines}".strip()
+        )
 
 
 @asynccontextmanager
@@ -44,17 +51,17 @@ async def open_backend(config: BusConfig, emit: Emit) -> AsyncIterator[Backend]:
         TransportLost: the broker could not be reached within its connect timeout.
     """
     if config.backend == "memory":
-        from .transports.memory import open_memory
+        from .transports.memory import open_memory  # noqa: PLC0415 - optional, see above
 
         async with open_memory(config, emit) as memory:
             yield Backend(memory)
     elif config.backend == "nats":
         try:
-            from .transports.nats import open_nats
+            from .transports.nats import open_nats  # noqa: PLC0415 - optional, see above
         except ModuleNotFoundError as error:
             raise _missing(error, "nats") from error
         if config.embedded:
-            from .servers import open_nats_server
+            from .servers import open_nats_server  # noqa: PLC0415 - optional, see above
 
             async with (
                 open_nats_server(

@@ -115,7 +115,7 @@ class _OwnedLoop(asyncio.SelectorEventLoop):
     def __init__(self, wake: Callable[[], None], rest_every: float) -> None:
         super().__init__(_PassSelector(wake, rest_every))
         self.lookups = LookupThreads()
-        self.set_default_executor(self.lookups)  # type: ignore[arg-type] # see LookupThreads
+        self.set_default_executor(self.lookups)
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109
         self.lookups.shutdown(wait=False)
@@ -149,7 +149,9 @@ class Bridge:
         self._outbox: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._loop_woken = False
         # Trio tells the end of a pass (see _PassInstrument); on asyncio a callback is it.
-        self._schedule_wake = None if runtime.name == "trio" else asyncio.get_running_loop().call_soon
+        self._schedule_wake = (
+            None if runtime.name == "trio" else asyncio.get_running_loop().call_soon
+        )
         self._wake_scheduled = False
         self._outbox_woken = False
         self._calls: set[_Call] = set()
@@ -232,7 +234,7 @@ class Bridge:
             function, args = outbox.popleft()
             try:
                 function(*args)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - raised in the program
                 self._fail(error)
         if outbox and not self._outbox_woken:
             self._outbox_woken = True
@@ -303,7 +305,7 @@ class Bridge:
             function, args = inbox.popleft()
             try:
                 function(*args)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - raised in the program
                 self.post(self._fail, error)
         if inbox and not self._loop_woken:
             self._loop_woken = True
@@ -323,7 +325,7 @@ class Bridge:
                 return
             try:
                 call.result = await function(*args)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - raised in the program
                 call.error = error
             except BaseException:
                 call.error = BusClosed("the bus ended while it asked its broker")
@@ -348,10 +350,8 @@ class Bridge:
             return self.loop
 
         try:
-            anyio.run(
-                self._serve, backend="asyncio", backend_options={"loop_factory": make_loop}
-            )
-        except BaseException as error:  # noqa: BLE001 - told to the program, see _thread_ended
+            anyio.run(self._serve, backend="asyncio", backend_options={"loop_factory": make_loop})
+        except BaseException as error:  # noqa: ASYNC103, BLE001 - raised in the program
             self.post(self._thread_ended, error)
         else:
             self.post(self._thread_ended, None)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -87,12 +87,14 @@ class Bus:
         transport: Transport,
         nursery: Nursery,
         hub: EventHub,
+        held: Callable[[], list[Holding]],
     ) -> None:
         self.config = config
         self.transport = transport
         self._runtime = runtime
         self._nursery = nursery
         self._hub = hub
+        self._held = held
         self._timers = Timers(runtime)
         self._pool = WorkerPool(runtime, nursery, config.concurrency)
         self._publisher = Publisher(transport, runtime, config.publish_timeout)
@@ -102,6 +104,7 @@ class Bus:
         self._causes: list[BaseException] = []
         self._on_failure: Callable[[], None] = lambda: None
         self._drain_deadline = 0.0
+        self._ending = False
         self._closed = False
         self.draining = anyio.Event()
         """Set once the bus begins to end."""
@@ -186,9 +189,9 @@ class Bus:
         Returns when the broker has the subscription: what is published from then on
         arrives. It runs until `Subscription.close` or the end of the bus.
 
-        A handler that returns has handled its message. One that raises is run again for
-        it after the policy's delay, while later messages of the same key wait and those of other keys
-        go on; when the attempts are used up, the message goes to the dead-letter topic. It
+        A handler that returns has handled its message. One that raises is run again for it
+        after the policy's delay, while later messages of the same key wait and those of other
+        keys go on; when the attempts are used up, the message goes to the dead-letter topic. It
         may raise `RetryAfter`, `Reject` or `Discard`. Being cancelled is no failure.
 
         Args:
@@ -305,7 +308,9 @@ class Bus:
         name = (topic, group, 0 if group is not None else id(reader))
         if name in self._readers:
             raise ConfigurationError(
-                f"this bus reads topic {topic!r} for group {group!r} already", field="group", value=group
+                f"this bus reads topic {topic!r} for group {group!r} already",
+                field="group",
+                value=group,
             )
         self._readers[name] = None  # held while the broker is asked
         try:
@@ -428,7 +433,7 @@ class Bus:
             for topic, since in running
         ]
         idle = [Holding("task", "worker") for _ in range(len(self._pool) - len(running))]
-        return Census((*tasks, *workers, *idle, *self.transport.holdings()))
+        return Census((*tasks, *workers, *idle, *self._held()))
 
     @asynccontextmanager
     async def open_events(self, buffer: int = 1000) -> AsyncIterator[EventReader]:
@@ -443,13 +448,14 @@ class Bus:
     # Inside
 
     def _may_send(self) -> None:
-        if self._closed:
-            raise BusClosed("this bus has ended; open another one")
-        if self.draining.is_set() and not self._pool.is_inside():
-            raise BusClosed("this bus is ending: only its handlers may still publish")
+        if self._ending:
+            if self._closed:
+                raise BusClosed("this bus has ended; open another one")
+            if not self._pool.is_inside():
+                raise BusClosed("this bus is ending: only its handlers may still publish")
 
     def _may_subscribe(self) -> None:
-        if self._closed or self.draining.is_set():
+        if self._ending:
             raise BusClosed("this bus has ended, or is ending; open another one")
 
     def _intakes(self) -> list[tuple[Subscription | Messages, Intake]]:
@@ -478,7 +484,7 @@ class Bus:
         self._tasks[this] = (role, topic, self._runtime.clock())
         try:
             await function()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - ends the bus
             self._fail(error)
         finally:
             del self._tasks[this]
@@ -490,13 +496,13 @@ class Bus:
     async def _close_one(self, subscription: Subscription) -> None:
         closing = self._closings.get(subscription)
         if closing is None:
+            subscription.stop()  # now, so that not even one more is begun
             closing = self._closings[subscription] = anyio.Event()
             self._start("closing", subscription.topic, self._close_subscription, subscription)
         if not self._pool.is_inside():
             await closing.wait()
 
     async def _close_subscription(self, subscription: Subscription) -> None:
-        subscription.stop()
         try:
             deadline = self._runtime.clock() + self.config.grace
             await self._wait_idle([(subscription, subscription.intake)], deadline)
@@ -528,8 +534,10 @@ class Bus:
             if scope.cancelled_caught:
                 logger.warning(
                     "a handler of topic %r, running for %.1f s, does not end when it is"
-                    " cancelled: it blocks, or shields itself", topic, self._runtime.clock() - since,
-                )  # fmt: skip
+                    " cancelled: it blocks, or shields itself",
+                    topic,
+                    self._runtime.clock() - since,
+                )
 
     async def _close_feeds(self, feeds: list[Feed], timeout: float) -> None:
         """Settle and close, all at once; at the deadline they are closed all the same."""
@@ -549,6 +557,7 @@ class Bus:
         grace = self.config.grace if graceful else 0.0
         deadline = clock() + grace
         self._hub.emit(Draining(grace))
+        self._ending = True
         self.draining.set()
         intakes = self._intakes()
         for reader, intake in intakes:
@@ -594,7 +603,7 @@ async def open_bus(
         async with AsyncExitStack() as stack:
             backend = await stack.enter_async_context(open_backend(config, hub.emit))
             async with runtime.open_nursery() as nursery:
-                bus = Bus(config, runtime, backend.transport, nursery, hub)
+                bus = Bus(config, runtime, backend.transport, nursery, hub, backend.holdings)
                 causes = bus._causes
                 bus._start("timers", None, bus._timers.run)
                 if backend.server is not None:
@@ -606,7 +615,7 @@ async def open_bus(
                         if causes:
                             scope.cancel()
                         yield bus
-                except BaseException as error:  # raised again when everything has ended
+                except BaseException as error:  # noqa: ASYNC103, BLE001 - raised at the door
                     body_error = error
                 with anyio.CancelScope(shield=True):
                     await bus._end(graceful=body_error is None and not causes)

@@ -29,7 +29,8 @@ class Census:
 
     def __str__(self) -> str:
         lines = [
-            f"{h.kind:<10} {h.role:<20} {h.topic or '-':<24} {h.waits_for or '-':<24} {h.age:8.1f} s"
+            f"{h.kind:<10} {h.role:<20} {h.topic or '-':<20} {h.waits_for or '-':<20}"
+            f" {h.age:8.1f} s"
             for h in self.holdings
         ]
         return "\n".join(lines) or "nothing"

@@ -132,7 +132,7 @@ class BusError(TbusError):
         self.causes = tuple(causes)
 
 
-class RetryAfter(Exception):  # noqa: N818 - an instruction, not an error
+class RetryAfter(Exception):
     """Raised by a handler: this attempt failed, try again after `seconds`."""
 
     def __init__(self, seconds: float, reason: str = "") -> None:
@@ -140,9 +140,9 @@ class RetryAfter(Exception):  # noqa: N818 - an instruction, not an error
         self.seconds = seconds
 
 
-class Reject(Exception):  # noqa: N818 - an instruction, not an error
+class Reject(Exception):
     """Raised by a handler: this message can never succeed, dead-letter it now."""
 
 
-class Discard(Exception):  # noqa: N818 - an instruction, not an error
+class Discard(Exception):
     """Raised by a handler: this message is not wanted, settle it and go on."""

@@ -82,7 +82,7 @@ class Intake:
         self._bury = bury
         self._on_ready = on_ready
         self._first_failed: dict[Message, float] = {}
-        self._graves: dict[Message, _Grave] = {}
+        self.graves: dict[Message, _Grave] = {}
         self._waiting: dict[Lane[Message], Timer] = {}
         self._draining = False
         self._idle = runtime.one_shot()
@@ -112,7 +112,10 @@ class Intake:
         topic, group, order = self.topic, self.group, self.options.order
         half = self.options.max_in_flight // 2
         for delivery in deliveries:  # type: ignore[attr-defined]
-            key, decoded = find_key(delivery)
+            if delivery.keyed:
+                key, decoded = delivery.key, None
+            else:
+                key, decoded = find_key(delivery)
             message = Message(topic, key, group, delivery, 1, decoded)
             if order == "key":
                 lane = push(key, message)
@@ -138,7 +141,7 @@ class Intake:
     async def failed(self, lane: Lane[Message], error: Exception) -> None:
         """Handling the head raised: decide what follows. The lane is finished or held."""
         message = lane.head
-        if message in self._graves:  # a dead letter that could not be stored before
+        if message in self.graves:  # a dead letter that could not be stored before
             await self._try_to_bury(lane)
             return
         self._first_failed.setdefault(message, self._runtime.clock())
@@ -160,7 +163,7 @@ class Intake:
             )
             self.done(lane)
         else:
-            self._graves[message] = _Grave(decision, error)
+            self.graves[message] = _Grave(decision, error)
             await self._try_to_bury(lane)
 
     def interrupted(self, lane: Lane[Message]) -> None:
@@ -170,13 +173,9 @@ class Intake:
         if self._draining and not self.dispatcher.running:
             self._idle.set()
 
-    def has_grave(self, message: Message) -> bool:
-        """Whether the message waits only to be dead-lettered."""
-        return message in self._graves
-
     async def _try_to_bury(self, lane: Lane[Message]) -> None:
         message = lane.head
-        grave = self._graves[message]
+        grave = self.graves[message]
         target = self.options.dead_letter
         problem = "it has no dead-letter topic"
         if target is not None:
@@ -185,7 +184,7 @@ class Intake:
             except TbusError as error:
                 problem = f"its dead letter could not be stored: {describe(error)}"
             else:
-                del self._graves[message]
+                del self.graves[message]
                 self._emit(
                     DeadLettered(
                         self.topic, self.group, message.key, str(message.position), target,
@@ -198,7 +197,7 @@ class Intake:
         retry = self.options.retry
         delay = retry.maximum if target is None else retry.delay(grave.tries, random.random)
         if target is None and not isinstance(grave.error, InvalidEnvelope):
-            del self._graves[message]  # nothing to bury it in: the handler runs again
+            del self.graves[message]  # nothing to bury it in: the handler runs again
             message.attempt += 1
         self._emit(
             Stalled(
@@ -252,5 +251,3 @@ class _Grave:
 def describe(error: BaseException, limit: int = 500) -> str:
     """Type and text of an exception, bounded."""
     return f"{type(error).__name__}: {error}"[:limit]
-
-

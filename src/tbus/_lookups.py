@@ -29,7 +29,7 @@ class LookupThreads(concurrent.futures.ThreadPoolExecutor):
         super().__init__(max_workers=1)
         self._running: set[threading.Thread] = set()
 
-    def submit(  # type: ignore[override]
+    def submit(
         self, function: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> concurrent.futures.Future[Any]:
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()
@@ -39,7 +39,7 @@ class LookupThreads(concurrent.futures.ThreadPoolExecutor):
                 if future.set_running_or_notify_cancel():
                     try:
                         result = function(*args, **kwargs)
-                    except BaseException as error:  # noqa: BLE001 - handed to the future
+                    except BaseException as error:  # noqa: ASYNC103, BLE001 - handed to the future
                         future.set_exception(error)
                     else:
                         future.set_result(result)
@@ -63,5 +63,5 @@ class LookupThreads(concurrent.futures.ThreadPoolExecutor):
             if thread.is_alive():
                 logger.warning("a name lookup hangs in the resolver; its thread ends with it")
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Nothing to end: every thread ends with its call."""

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 import attrs
+import msgspec
 
 from ._envelope import Envelope
 from ._errors import InvalidEnvelope, TbusError
@@ -15,8 +15,12 @@ Headers = tuple[tuple[str, str], ...]
 """Ordered pairs; a name may come more than once."""
 
 
-@attrs.frozen(order=True)
-class Position:
+# Position, Receipt and Delivery are made for every message. msgspec's structs take a third
+# of the time of frozen attrs classes, and the garbage collector need not look at them:
+# nothing they hold leads back to them.
+
+
+class Position(msgspec.Struct, frozen=True, order=True, gc=False):
     """Where a message stands: its partition, and its place in that partition.
 
     Attributes:
@@ -31,8 +35,7 @@ class Position:
         return f"{self.partition}:{self.offset}"
 
 
-@attrs.frozen
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True, gc=False):
     """The broker has stored the event.
 
     Attributes:
@@ -68,10 +71,7 @@ class PublishOutcome:
         return self.receipt is not None
 
 
-# Not frozen, and compared by identity: one is made for every message, and a frozen attrs
-# class takes three times as long to fill.
-@attrs.define(eq=False)
-class Delivery:
+class Delivery(msgspec.Struct, eq=False, gc=False):
     """One message as a transport hands it over: bytes and where they came from.
 
     Attributes:
@@ -85,7 +85,7 @@ class Delivery:
         epoch: of the partition's owner; a later owner has a higher one.
         redelivered: how often the broker says it delivered this before; 0 is the first time.
         size: what it counts against `max_in_flight_bytes`.
-        token: the transport's own; what it needs to settle the message.
+        token: the transport's own; a number, what it needs to settle the message.
     """
 
     position: Position
@@ -97,7 +97,7 @@ class Delivery:
     epoch: int = 0
     redelivered: int = 0
     size: int = 0
-    token: Any = None
+    token: int = 0
 
 
 @attrs.define(eq=False)

@@ -10,6 +10,7 @@ from ._dispatch import Lane
 from ._intake import Intake
 from ._message import Message
 from ._runtime import OneShot, Runtime
+from ._workers import Doomed
 
 
 @attrs.define(eq=False)
@@ -38,7 +39,7 @@ class PulledMessage(Message):
         assert self._messages is not None
         assert self._lane is not None
         lane, self._lane = self._lane, None
-        await self._messages._settle(lane, error)
+        await self._messages._settle(lane, error)  # noqa: ASYNC102 - the user's own time
 
 
 class Messages:
@@ -65,15 +66,15 @@ class Messages:
             if self._ended:
                 raise StopAsyncIteration
             lane = self.intake.dispatcher.take()
-            if lane is not None:
-                message = lane.head
-                if not self.intake.has_grave(message):
-                    break
-                await self.intake.failed(lane, RuntimeError("waits for its dead letter"))
-                continue
-            if self._ready is None:
-                self._ready = self._runtime.one_shot()
-            await self._ready.wait()
+            if lane is None:
+                if self._ready is None:
+                    self._ready = self._runtime.one_shot()
+                await self._ready.wait()
+            elif lane.head in self.intake.graves:
+                await self.intake.failed(lane, Doomed())
+            else:
+                break
+        message = lane.head
         self._out.add(lane)
         return PulledMessage(
             message.topic, message.key, message.group, message.delivery, message.attempt,

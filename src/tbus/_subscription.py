@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 import attrs
@@ -56,8 +56,10 @@ class Subscription:
         self.group = group
         self.timeout = timeout
         self.queued = False
+        self.handle: Handler = handler if decode is None else self._handle_decoded
         self.intake: Intake
         self.dispatcher: KeyedDispatcher[Message]
+        self.doomed: Collection[Message] = ()
         self._handler = handler
         self._decode = decode
         self._runtime = runtime
@@ -87,18 +89,13 @@ class Subscription:
         """Take the intake whose messages the handler gets."""
         self.intake = intake
         self.dispatcher = intake.dispatcher
+        self.doomed = intake.graves
 
     def on_ready(self) -> None:
         """The intake has something to handle."""
         self._pool.offer(self)
 
-    async def handle(self, message: Message) -> None:
-        """Run the handler, for a worker."""
-        if self.intake.has_grave(message):
-            raise InvalidEnvelope("waits for its dead letter")
-        if self._decode is None:
-            await self._handler(message)
-            return
+    async def _handle_decoded(self, message: Message) -> None:
         envelope = message.envelope
         try:
             event = envelope.decode(self._decode)
@@ -109,8 +106,9 @@ class Subscription:
         await self._handler(event, message)
 
     def done(self, lane: Lane[Message]) -> None:
+        """The handler returned."""
         self.intake.done(lane)
-        if self.dispatcher.ready and not self.queued:
+        if not self.queued and self.dispatcher.ready:
             self._pool.enqueue(self)
 
     async def failed(self, lane: Lane[Message], error: Exception) -> None:

@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Literal, Protocol
 
 import attrs
+import msgspec
 
 from ._errors import TbusError
 from ._events import Event
@@ -27,9 +28,8 @@ Emit = Callable[[Event], None]
 """How a transport tells the bus what happened. Called in the program's event loop."""
 
 
-# One is made for every publish: not frozen, compared by identity.
-@attrs.define(eq=False)
-class Outgoing:
+# A struct, for one is made for every publish; see `Delivery`.
+class Outgoing(msgspec.Struct, eq=False):
     """One event on its way to the broker.
 
     Attributes:
@@ -125,7 +125,7 @@ class Feed(Protocol):
         the same, and the broker delivers again what it has not heard of."""
 
 
-class EndOfFeed(Exception):  # noqa: N818 - an end, not an error
+class EndOfFeed(Exception):
     """A stopped feed has handed over everything it had."""
 
 

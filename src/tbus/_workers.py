@@ -22,9 +22,10 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Awaitable, Callable, Collection
 from contextvars import ContextVar
 from math import inf
-from typing import Any, Protocol
+from typing import Protocol
 
 from ._dispatch import KeyedDispatcher, Lane
 from ._message import Message
@@ -44,6 +45,10 @@ DEADLINE_SLACK = 0.0005
 _handling: ContextVar[object] = ContextVar("tbus handling")
 
 
+class Doomed(Exception):  # never leaves the bus
+    """Stands for the failure of a message whose handler is not to run again."""
+
+
 class Source(Protocol):
     """A subscription, as the workers see it."""
 
@@ -52,8 +57,11 @@ class Source(Protocol):
     queued: bool
     """The pool's: whether the source is in its round."""
 
-    async def handle(self, message: Message) -> Any:
-        """Run the handler."""
+    handle: Callable[[Message], Awaitable[object]]
+    """The handler."""
+
+    doomed: Collection[Message]
+    """Messages whose handler is not to run again: they only wait to be dead-lettered."""
 
     def done(self, lane: Lane[Message]) -> None:
         """The handler returned for the lane's head."""
@@ -140,7 +148,9 @@ class WorkerPool:
         return None
 
     def _has_more(self) -> bool:
-        return any(s.dispatcher.ready and s.dispatcher.running < s.dispatcher.limit for s in self._round)
+        return any(
+            s.dispatcher.ready and s.dispatcher.running < s.dispatcher.limit for s in self._round
+        )
 
     async def _work(self, worker: _Worker) -> None:
         _handling.set(self)
@@ -231,7 +241,10 @@ class _Worker:
             self.source = source
             self.since = now
             self.lane = lane
-            await source.handle(lane.items[0])
+            message = lane.items[0]
+            if source.doomed and message in source.doomed:
+                raise Doomed
+            await source.handle(message)
             self.lane = None
             source.done(lane)
             now = clock()

@@ -30,10 +30,18 @@ import json
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
+
 import attrs
 from nats.aio.subscription import Subscription
 
-from ..._errors import ConfigurationError, ConsumerGone, MessagesLost, SubscriptionFailed, TbusError, TransportLost
+from ..._errors import (
+    ConfigurationError,
+    ConsumerGone,
+    MessagesLost,
+    SubscriptionFailed,
+    TbusError,
+    TransportLost,
+)
 from ..._events import Event, FeedReset, RetentionTook
 from ..._message import Delivery, Position
 from ..._transport import FeedRequest, Start, Verdict
@@ -469,7 +477,7 @@ class Consumer:
                 session = self._session
                 if session is not None and not self._asked and not self._stopped:
                     self._ask(session, 1, 0)
-        elif status == "409" and "Deleted" in text or status == "503":
+        elif (status == "409" and "Deleted" in text) or status == "503":
             self._go_back(f"the server says: {text.strip() or status}")
         elif status == "409":
             logger.debug("%s: %s", self.name, text)

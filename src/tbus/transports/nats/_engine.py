@@ -50,9 +50,10 @@ class Engine:
     async def open(self) -> None:
         """Connect, and keep connected."""
         await self.link.connect()
-        assert self.link.session is not None
-        await self.outbox.attach(self.link.session)
-        self.start(self.link.run)
+        session = self.link.session
+        assert session is not None
+        self.start(self.link.run)  # from here on it is the link that closes the session
+        await self.outbox.attach(session)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -115,3 +116,20 @@ class Engine:
                 return None
             raise not_possible(f"cannot look up a group of topic {topic!r}", error) from error
         return int(info["num_pending"]) + int(info["num_ack_pending"])
+
+
+async def open_engine(
+    config: BusConfig,
+    *,
+    start: Callable[..., None],
+    emit: Callable[[Event], None],
+    tell: Callable[[Outgoing, Receipt | TbusError], None],
+) -> Engine:
+    """Make the engine in the clients' loop, and connect.
+
+    Raises:
+        TransportLost: no server could be reached.
+    """
+    engine = Engine(config, start=start, emit=emit, tell=tell)
+    await engine.open()
+    return engine

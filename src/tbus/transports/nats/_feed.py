@@ -43,9 +43,7 @@ class NatsFeed:
         """Say how a delivery ended."""
         if self._closed:
             return
-        self._bridge.submit(
-            self.consumer.settle, delivery.position.offset, delivery.token, verdict
-        )
+        self._bridge.submit(self.consumer.settle, delivery.position.offset, delivery.token, verdict)
 
     def stop(self) -> None:
         """Ask for nothing more."""

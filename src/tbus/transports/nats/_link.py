@@ -12,11 +12,13 @@ import logging
 import random
 from collections.abc import Callable
 
+import anyio
+
 from ..._config import NatsOptions
 from ..._errors import TransportLost
 from ..._events import Connected, ConnectionLost, Event, Reconnecting
 from ._errors import NoAnswer, SessionLost
-from ._session import Session
+from ._session import CLOSE_WAIT, Session
 
 logger = logging.getLogger("tbus.nats")
 
@@ -44,7 +46,7 @@ class Link:
         self._name = name
         self._emit = emit
         self._up = asyncio.Event()
-        self._next_server = random.randrange(len(options.servers))
+        self._next_server = random.randrange(len(options.servers))  # noqa: S311
 
     async def connect(self) -> None:
         """Make the first connection: every server is tried once.
@@ -90,7 +92,8 @@ class Link:
                 await self._reconnect(session.reason)
         finally:
             if self.session is not None:
-                self.session.end("closed")
+                with anyio.move_on_after(2 * CLOSE_WAIT, shield=True):
+                    await self.session.close()
 
     async def _watch(self, session: Session) -> None:
         """Wait until the session is lost; ask for a sign of life when it is silent."""

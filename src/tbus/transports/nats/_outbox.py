@@ -247,7 +247,10 @@ class Outbox:
         for entry in self._entries.values():
             if entry is stored:
                 return
-            if entry.first_sent is not None and (entry.outgoing.topic, entry.outgoing.key) == (topic, key):
+            if entry.first_sent is not None and (entry.outgoing.topic, entry.outgoing.key) == (
+                topic,
+                key,
+            ):
                 entry.overtaken = True
 
     def _resolve(self, entry: _Entry, result: Receipt | TbusError) -> None:

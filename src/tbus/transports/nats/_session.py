@@ -18,10 +18,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import ssl
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import nats.aio.client
 import nats.errors
 from nats.aio.subscription import Subscription
@@ -90,20 +92,21 @@ class Session:
             TransportLost: it is not there, does not answer, or does not let us in.
         """
         session = cls(server)
+        connected = False
         try:
             async with asyncio.timeout(options.connect_timeout):
                 await session._connect(options, server, name)
-        except BaseException as error:
-            await session.close()
-            if isinstance(error, TimeoutError):
-                problem = f"no answer within {options.connect_timeout} s"
-            elif isinstance(error, OSError | nats.errors.Error | _ConnectFailed):
-                problem = str(error) or type(error).__name__
-            else:
-                raise
-            raise TransportLost(
-                f"cannot connect to nats-server at {server}: {problem}"
-            ) from error
+            connected = True
+        except TimeoutError as error:
+            problem = f"no answer within {options.connect_timeout} s"
+            raise TransportLost(f"cannot connect to nats-server at {server}: {problem}") from error
+        except (OSError, nats.errors.Error, _ConnectFailed) as error:
+            problem = str(error) or type(error).__name__
+            raise TransportLost(f"cannot connect to nats-server at {server}: {problem}") from error
+        finally:
+            if not connected:
+                with anyio.move_on_after(CLOSE_WAIT * 2, shield=True):
+                    await session.close()
         return session
 
     async def _connect(self, options: NatsOptions, server: str, name: str) -> None:
@@ -198,7 +201,9 @@ class Session:
         if self._out and not self.lost.is_set():
             data = b"".join(self._out)
             self._out.clear()
-            self._client._transport.write(data)
+            transport = self._client._transport
+            assert transport is not None
+            transport.write(data)
 
     async def subscribe(self, subject: str, receiver: Receiver) -> Subscription:
         """Have `receiver` called for every message of a subject."""
@@ -231,20 +236,29 @@ class Session:
         self.flush()
         if self.lost.is_set():
             raise SessionLost(self.reason)
-        lost = asyncio.ensure_future(self.lost.wait())  # ended below, always
-        ping = asyncio.ensure_future(self._client.flush(timeout=timeout))  # type: ignore[arg-type]
+
+        async def leave_when_lost() -> None:
+            await self.lost.wait()
+            group.cancel_scope.cancel()
+
+        answered = False
         try:
-            await asyncio.wait((ping, lost), return_when=asyncio.FIRST_COMPLETED)
-            if not ping.done():
-                raise SessionLost(self.reason)
-            ping.result()
-        except (nats.errors.Error, TimeoutError) as error:
-            raise NoAnswer(f"{self.address} did not answer a ping within {timeout} s") from error
+            async with anyio.create_task_group() as group:
+                group.start_soon(leave_when_lost)
+                await self._ping(timeout)
+                answered = True
+                group.cancel_scope.cancel()
         except OSError as error:
             raise SessionLost(str(error)) from error
-        finally:
-            ping.cancel()
-            lost.cancel()
+        if not answered:
+            raise SessionLost(self.reason)
+
+    async def _ping(self, timeout: float) -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                await self._client.flush(timeout=math.ceil(timeout) + 1)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise NoAnswer(f"{self.address} did not answer a ping within {timeout} s") from error
 
     async def api(self, call: str, body: object = None, timeout: float = 5.0) -> dict[str, Any]:
         """Ask JetStream's API.
@@ -302,16 +316,20 @@ def publish_command(
         sizes = f"{len(headers)} {len(headers) + len(payload)}"
         start = f"HPUB {subject} {reply} {sizes}\r\n" if reply else f"HPUB {subject} {sizes}\r\n"
         return b"%b%b%b\r\n" % (start.encode(), headers, payload)
-    start = f"PUB {subject} {reply} {len(payload)}\r\n" if reply else f"PUB {subject} {len(payload)}\r\n"
+    start = (
+        f"PUB {subject} {reply} {len(payload)}\r\n"
+        if reply
+        else f"PUB {subject} {len(payload)}\r\n"
+    )
     return b"%b%b\r\n" % (start.encode(), payload)
 
 
 def _tls_context(options: NatsOptions) -> ssl.SSLContext:
-    context = ssl.create_default_context(
-        cafile=None if options.ca is None else str(options.ca)
-    )
+    context = ssl.create_default_context(cafile=None if options.ca is None else str(options.ca))
     if options.cert is not None:
-        context.load_cert_chain(str(options.cert), None if options.key is None else str(options.key))
+        context.load_cert_chain(
+            str(options.cert), None if options.key is None else str(options.key)
+        )
     if options.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -163,9 +163,7 @@ class Streams:
             self._check_ours(topic, info["config"])
             found = to_options(info["config"])
             # What the server rounds, or shortens to the age, is no difference.
-            wanted = to_options(
-                to_config(self.stream(topic), self.subject(topic), topic, options)
-            )
+            wanted = to_options(to_config(self.stream(topic), self.subject(topic), topic, options))
             differing = differences(wanted, found)
             if differing and strategy != "skip":
                 frozen = [d for d in differing if d.field in IMMUTABLE]
@@ -182,7 +180,10 @@ class Streams:
                     **to_config(self.stream(topic), self.subject(topic), topic, options),
                 }
                 info = await self._ask(
-                    session, f"STREAM.UPDATE.{self.stream(topic)}", config, f"change topic {topic!r}"
+                    session,
+                    f"STREAM.UPDATE.{self.stream(topic)}",
+                    config,
+                    f"change topic {topic!r}",
                 )
         self._known[topic] = to_options(info["config"])
         return self._known[topic]
@@ -218,11 +219,13 @@ class Streams:
         try:
             return await session.api(f"STREAM.CREATE.{config['name']}", config, timeout=10.0)
         except ApiError as error:
-            if error.err_code == STREAM_EXISTS:  # somebody else made it just now
-                found = await self.info(session, topic)
-                if found is not None:
-                    return found
-            raise not_possible(f"cannot make topic {topic!r}", error) from error
+            if error.err_code != STREAM_EXISTS:
+                raise not_possible(f"cannot make topic {topic!r}", error) from error
+            problem = error
+        found = await self.info(session, topic)  # somebody else made it just now
+        if found is None:
+            raise not_possible(f"cannot make topic {topic!r}", problem)
+        return found
 
     async def _ask(self, session: Session, call: str, body: object, what: str) -> Config:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -16,7 +17,7 @@ from ..._message import Receipt
 from ..._topic import Strategy, TopicOptions
 from ..._transport import Emit, FeedRequest, Holding, Lag, Outgoing, PartitionLag
 from ._consumer import Consumer
-from ._engine import Engine
+from ._engine import Engine, open_engine
 from ._errors import NoAnswer, NoResponders, SessionLost
 from ._feed import NatsFeed
 from ._names import consumer_name
@@ -110,7 +111,9 @@ class NatsTransport:
     async def ping(self) -> float:
         """A round trip to the server, in seconds."""
         before = self._bridge.runtime.clock()
-        await self._ask(lambda: self._engine.with_session(lambda session: session.ping(REQUEST_WAIT)))
+        await self._ask(
+            lambda: self._engine.with_session(lambda session: session.ping(REQUEST_WAIT))
+        )
         return self._bridge.runtime.clock() - before
 
     async def wait_failed(self) -> None:
@@ -155,16 +158,15 @@ async def open_nats(config: BusConfig, emit: Emit) -> AsyncIterator[NatsTranspor
         def tell(outgoing: Outgoing, result: Receipt | TbusError) -> None:
             bridge.post(outgoing.on_outcome, outgoing, result)
 
-        async def make() -> Engine:
-            return Engine(
+        engine = await bridge.call(
+            partial(
+                open_engine,
                 config,
                 start=bridge.start,
                 emit=lambda event: bridge.post(emit, event),
                 tell=tell,
             )
-
-        engine = await bridge.call(make)
-        await bridge.call(engine.open)
+        )
         try:
             yield NatsTransport(bridge, engine, config)
         finally:

@@ -1,0 +1,60 @@
+"""All commands under one name, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+
+import click
+
+from .._errors import TbusError
+from ._demo_command import demo
+from ._doctor import doctor
+from ._escape import escaped
+from ._pub_sub import pub, sub
+from ._topics import lag, topics
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 failed, 2 called wrongly, 130 ended by Ctrl-C.",
+)
+@click.version_option(package_name="tbus", prog_name="tbus")
+def app() -> None:
+    """An event bus over NATS JetStream and memory.
+
+    Begin with `tbus demo`: it needs nothing but this package.
+    """
+
+
+for _command in (demo, pub, sub, topics, lag, doctor):
+    app.add_command(_command)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command; returns its exit code. An error is one line on stderr."""
+    try:
+        with warnings.catch_warnings():
+            # Commands return their exit code, and click hands it on.
+            code = app.main(list(arguments), prog_name="tbus", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # Whoever read this has gone (`tbus sub orders | head`). What is still buffered would
+        # fail again while Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except (TbusError, OSError) as error:
+        first, *rest = str(error).splitlines() or [type(error).__name__]
+        click.echo("\n".join(["tbus: " + escaped(first), *map(escaped, rest)]), err=True)
+        return 1

@@ -1,0 +1,118 @@
+"""`tbus doctor`: whether everything is there that a bus needs, and what to do if not."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+
+import attrs
+import click
+
+from .._bus import open_bus
+from .._config import BusConfig
+from .._errors import ConfigurationError, TbusError
+from ..servers._binary import find_nats_server
+from ._address import json_option, url_option
+from ._escape import escaped
+from ._stop import Stop, run_command
+
+_BINARY_WAIT = 5.0
+
+SYNC_HINT = (
+    "what a nats-server with file storage has acknowledged survives its process being killed;"
+    " a power failure can take what came since the last sync, every 2 minutes by default: set"
+    " jetstream.sync_interval (`always` for every message) where that matters"
+)
+
+
+@attrs.frozen
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        name: what.
+        good: None: it may be missing.
+        text: what was found, or what to do.
+    """
+
+    name: str
+    good: bool | None
+    text: str
+
+
+@click.command()
+@json_option
+@url_option
+def doctor(as_json: bool, config: BusConfig) -> int:
+    """Check versions, the nats-server program, and the broker. Ends with 1 if one fails."""
+    findings = [
+        Finding("python", True, f"{platform.python_version()} ({platform.platform()})"),
+        *(_package(name, needed=True) for name in ("trio", "anyio", "msgspec")),
+        _package("nats-py", needed=config.backend == "nats"),
+        _binary(config),
+    ]
+
+    async def command(_: Stop) -> int:
+        findings.extend(await _broker(config))
+        return 0
+
+    code = run_command(command)
+    good = all(finding.good is not False for finding in findings)
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "healthy": good,
+                    "findings": [attrs.asdict(finding) for finding in findings],
+                    "hint": SYNC_HINT,
+                },
+                indent=2,
+            )
+        )
+    else:
+        for finding in findings:
+            mark = {True: "ok", False: "FAIL", None: "-"}[finding.good]
+            click.echo(f"{mark:<5} {finding.name:<12} {escaped(finding.text)}")
+        click.echo(f"\nnote  {SYNC_HINT}")
+    return code or (0 if good else 1)
+
+
+def _package(name: str, *, needed: bool) -> Finding:
+    try:
+        return Finding(name, True, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, False if needed else None, "not installed: pip install 'tbus[nats]'")
+
+
+def _binary(config: BusConfig) -> Finding:
+    """The nats-server to embed; only a bus that embeds one needs it."""
+    bad = False if config.embedded else None
+    try:
+        path = find_nats_server(config.nats.server_binary)
+        answer = subprocess.run(  # noqa: S603 - the program that an embedded bus would start
+            [path, "--version"], capture_output=True, text=True, timeout=_BINARY_WAIT, check=True
+        )
+    except ConfigurationError as error:
+        return Finding("nats-server", bad, str(error))
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding("nats-server", bad, f"cannot be run: {error}")
+    return Finding("nats-server", True, f"{answer.stdout.strip().rpartition(' ')[2]} ({path})")
+
+
+async def _broker(config: BusConfig) -> list[Finding]:
+    found: list[Finding] = []
+    try:
+        async with open_bus(config) as bus:
+            milliseconds = await bus.ping() * 1000
+            found.append(
+                Finding("broker", True, f"{config.address}, round trip {milliseconds:.1f} ms")
+            )
+            topics = await bus.list_topics()
+            name = "jetstream" if config.backend == "nats" else "topics"
+            found.append(Finding(name, True, f"enabled, {len(topics)} topics of tbus"))
+    except TbusError as error:
+        name = "jetstream" if found and config.backend == "nats" else "broker"
+        found.append(Finding(name, False, f"{config.address}: {error}"))
+    return found

@@ -1,0 +1,106 @@
+"""Real nats-servers, as the conformance suite needs them."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import trio
+
+from tbus import Bus, open_bus
+from tbus.testing import Ability
+from tbus.testing.harness import unique_name
+from tests.brokers.nats import NatsServer
+from tests.brokers.proxy import TcpProxy, start_proxy
+
+
+class NatsHarness:
+    """A server that others use too: nothing is done to it but what a client may do."""
+
+    abilities = Ability.DEDUPLICATE | Ability.FILL | Ability.REMOVE_CONSUMER
+
+    def __init__(self, server: NatsServer) -> None:
+        self.server = server
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        yield
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def open_bus(self, **overrides: Any) -> AbstractAsyncContextManager[Bus]:
+        return open_bus(self.url, **overrides)
+
+    def topic(self) -> str:
+        return unique_name("topic")
+
+    async def cut(self) -> None:
+        raise NotImplementedError
+
+    async def suspend(self) -> None:
+        raise NotImplementedError
+
+    async def resume(self) -> None:
+        raise NotImplementedError
+
+    async def kill(self) -> None:
+        raise NotImplementedError
+
+    async def start(self) -> None:
+        raise NotImplementedError
+
+    async def remove_consumer(self, topic: str, group: str) -> None:
+        answer = ask(self.server, f"$JS.API.CONSUMER.DELETE.{topic}.{group}")
+        assert answer["success"], answer
+
+
+class BreakableNatsHarness(NatsHarness):
+    """A server of the test's own, behind a proxy: to cut, suspend, kill. On Trio only."""
+
+    abilities = NatsHarness.abilities | Ability.CUT | Ability.SUSPEND | Ability.RESTART
+
+    _proxy: TcpProxy
+
+    @property
+    def url(self) -> str:
+        return self._proxy.url
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with trio.open_nursery() as nursery:
+            self._proxy = await start_proxy(nursery, self.server.port)
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def cut(self) -> None:
+        self._proxy.cut()
+
+    async def suspend(self) -> None:
+        self.server.suspend()
+
+    async def resume(self) -> None:
+        self.server.resume()
+
+    async def kill(self) -> None:
+        self.server.kill()
+
+    async def start(self) -> None:
+        self.server.start()
+
+
+def ask(server: NatsServer, subject: str) -> Any:
+    """Ask the server over a connection of this call's own, with no client library."""
+    with socket.create_connection(("127.0.0.1", server.port), 5.0) as connection:
+        connection.sendall(
+            b'CONNECT {"verbose":false,"headers":false}\r\nSUB answer 1\r\n'
+            + f"PUB {subject} answer 0\r\n\r\n".encode()
+        )
+        lines = connection.makefile("rb")
+        while not lines.readline().startswith(b"MSG "):
+            pass
+        return json.loads(lines.readline())
