@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from ..._config import BusConfig
@@ -59,6 +59,7 @@ class Engine:
         """Close the connection."""
         for consumer in self._consumers:
             consumer.abandon()
+        self.link.closing = True
         session = self.link.session
         if session is not None:
             session.flush()
@@ -92,6 +93,13 @@ class Engine:
             raise
         self._consumers.add(consumer)
         return consumer
+
+    def drop(self, consumers: Sequence[Consumer]) -> None:
+        """Close consumers that nobody waits for any more."""
+        for consumer in consumers:
+            if consumer in self._consumers:
+                self._consumers.discard(consumer)
+                self.start(consumer.close)
 
     def forget(self, consumer: Consumer) -> None:
         """A consumer was closed."""

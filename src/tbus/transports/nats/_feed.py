@@ -65,6 +65,12 @@ class NatsFeed:
             self._batches.close()
             self._on_close(self)
 
+    def discard(self) -> None:
+        """It was never opened."""
+        self._closed = True
+        self._batches_in.close()
+        self._batches.close()
+
     # Called by the bridge
 
     def hand_over(self, batch: list[Delivery]) -> None:

@@ -34,12 +34,14 @@ class Link:
 
     Attributes:
         session: the connection, or None while there is none.
+        closing: set before the session is closed on purpose: that is no loss.
         on_up: called with each new session.
         on_down: called with the reason when one was lost.
     """
 
     def __init__(self, options: NatsOptions, name: str, emit: Callable[[Event], None]) -> None:
         self.session: Session | None = None
+        self.closing = False
         self.on_up: list[Callable[[Session], None]] = []
         self.on_down: list[Callable[[str], None]] = []
         self._options = options
@@ -83,6 +85,8 @@ class Link:
                 session = self.session
                 assert session is not None
                 await self._watch(session)
+                if self.closing:
+                    return
                 self.session = None
                 self._up.clear()
                 for tell in self.on_down:

@@ -56,8 +56,10 @@ class NatsTransport:
         feed = NatsFeed(request, self._bridge, self._forget)
         post = self._bridge.post
 
+        made: list[Consumer] = []
+
         def make() -> Consumer:
-            return Consumer(
+            consumer = Consumer(
                 request,
                 name,
                 self._engine.streams,
@@ -66,8 +68,16 @@ class NatsTransport:
                 tell=lambda batch: post(feed.hand_over, batch),
                 fail=lambda error: post(feed.fail, error),
             )
+            made.append(consumer)
+            return consumer
 
-        feed.consumer = await self._ask(lambda: self._engine.open_consumer(make))
+        try:
+            feed.consumer = await self._ask(lambda: self._engine.open_consumer(make))
+        except BaseException:
+            # Cancelled when it was just open: nobody else would ever close it.
+            self._bridge.submit(self._engine.drop, made)
+            feed.discard()
+            raise
         self._feeds.add(feed)
         return feed
 
