@@ -159,7 +159,9 @@ class Bridge:
         self._failed = runtime.one_shot()
         self._finished = runtime.one_shot()
         self._ended = False
-        self._stopping: asyncio.Event
+        self._stopping: asyncio.Event | None = None
+        self._stop_asked = False
+        self._begun = False
         # Crossed calls run in the context of the loop's main task, for anyio knows by it
         # which loop it is in.
         self._context: contextvars.Context
@@ -223,7 +225,10 @@ class Bridge:
         self._wake_scheduled = False
         if self._inbox and not self._loop_woken and not self._ended:
             self._loop_woken = True
-            self.loop.call_soon_threadsafe(self._drain_inbox, context=self._context)
+            try:
+                self.loop.call_soon_threadsafe(self._drain_inbox, context=self._context)
+            except RuntimeError:  # closed, and the program has not heard of it yet
+                pass
 
     def _drain_outbox(self) -> None:
         self._outbox_woken = False
@@ -253,29 +258,34 @@ class Bridge:
 
     async def _end(self) -> None:
         """Cancel what is in the loop, then stop it under whatever is left, then join."""
-        with self.runtime.open_scope() as scope:
-            scope.deadline = self.runtime.clock() + CANCEL_WAIT
-            self.loop.call_soon_threadsafe(self._stop_loop)
-            await self._finished.wait()
-        while self._thread.is_alive() and scope.cancelled_caught:
+        if not self._thread.is_alive() and not self._begun:
+            return  # it could not be started
+        stubborn = not await self._ends_within(CANCEL_WAIT, self._stop_serving)
+        while stubborn:
             # The loop's own shutdown runs the loop again, and a stubborn task holds that
             # one as well: stop it until it is closed.
             logger.warning("a client's task does not end when cancelled: stopping its loop")
-            with self.runtime.open_scope() as scope:
-                scope.deadline = self.runtime.clock() + 0.05
-                if not self.loop.is_closed():
-                    try:
-                        self.loop.call_soon_threadsafe(self.loop.stop)
-                    except RuntimeError:  # closed in between: that is what is wanted
-                        pass
-                await self._finished.wait()
-        self._ended = True
+            stubborn = not await self._ends_within(0.05, self.loop.stop)
         self._thread.join()
+        self._ended = True
         self._drain_outbox()
-        self.loop.lookups.join(0.1)
+        if self._begun:
+            self.loop.lookups.join(0.1)
         for call in self._calls:
             call.error = BusClosed("the bus ended before this call was answered")
             call.done.set()
+
+    async def _ends_within(self, seconds: float, ask: Callable[[], None]) -> bool:
+        """Ask the loop to end; whether its thread has done so in time."""
+        try:
+            if self._begun:
+                self.loop.call_soon_threadsafe(ask)
+        except RuntimeError:  # it is closed: that is what is wanted
+            pass
+        with self.runtime.open_scope() as scope:
+            scope.deadline = self.runtime.clock() + seconds
+            await self._finished.wait()
+        return not scope.cancelled_caught
 
     # In the loop's thread
 
@@ -337,12 +347,15 @@ class Bridge:
         if call.scope is not None:
             call.scope.cancel()
 
-    def _stop_loop(self) -> None:
-        self._stopping.set()
+    def _stop_serving(self) -> None:
+        self._stop_asked = True
+        if self._stopping is not None:
+            self._stopping.set()
 
     def _run_loop(self) -> None:
         def make_loop() -> _OwnedLoop:
             self.loop = _OwnedLoop(self._wake_program, self._rest_every)
+            self._begun = True
             # What a client's forgotten task raises has nobody to tell it to.
             self.loop.set_exception_handler(
                 lambda _, context: logger.debug("in a client: %s", context.get("message"))
@@ -358,12 +371,13 @@ class Bridge:
         self._wake_program()
 
     def _thread_ended(self, error: BaseException | None) -> None:
+        self._ended = True
         self._finished.set()
-        if error is not None and not self._stopping.is_set():
+        self._ready.set()
+        if error is not None and not self._stop_asked:
             while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
                 error = error.exceptions[0]
             self._fail(error)
-        self._ready.set()
 
     async def _serve(self) -> None:
         self._stopping = asyncio.Event()

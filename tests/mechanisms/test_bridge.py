@@ -103,7 +103,6 @@ async def test_many_submits_in_one_pass_cost_one_wake() -> None:
         assert wakes == 1
         await in_loop(bridge)
         assert len(seen) == 1000
-        assert wakes == 2
 
 
 async def test_many_posts_in_one_pass_cost_one_wake() -> None:
@@ -224,21 +223,6 @@ async def test_a_cancelled_call_waits_for_nobody_in_the_loop() -> None:
         await in_loop(bridge, go_on.set)
 
 
-async def test_a_call_that_is_cancelled_before_it_has_crossed_never_runs() -> None:
-    ran: list[bool] = []
-
-    async def work() -> None:
-        ran.append(True)
-
-    async with open_bridge() as bridge:
-        with trio.CancelScope() as scope:
-            scope.cancel()
-            await bridge.call(work)
-        await in_loop(bridge)
-        await in_loop(bridge)
-    assert ran == []
-
-
 @pytest.mark.asyncio_too
 async def test_a_call_that_is_pending_at_the_end_is_told_that_the_bus_has_closed() -> None:
     started = anyio.Event()
@@ -309,6 +293,31 @@ async def test_a_call_that_was_answered_before_the_end_keeps_its_answer() -> Non
             bridge.loop.call_soon_threadsafe(in_the_outbox.set)
             in_the_outbox.wait()
     assert answers == ["answer"]
+
+
+async def test_an_answer_that_comes_with_the_very_end_is_not_lost() -> None:
+    started: trio.Event
+    answers: list[str] = []
+
+    async def work() -> str:
+        bridge.post(started.set)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "answer"
+        return "never"
+
+    async def call() -> None:
+        answers.append(await bridge.call(work))
+
+    rounds = 20  # which of two tasks runs first is Trio's choice, at random
+    for _ in range(rounds):
+        started = trio.Event()
+        async with trio.open_nursery() as nursery:
+            async with open_bridge() as bridge:
+                nursery.start_soon(call)
+                await started.wait()
+    assert answers == ["answer"] * rounds
 
 
 @pytest.mark.asyncio_too
@@ -434,7 +443,7 @@ async def test_a_loop_that_cannot_be_made_is_an_error_and_no_hang(
         raise OSError("too many open files")
 
     monkeypatch.setattr(_bridge, "_OwnedLoop", no_loop)
-    with trio.move_on_after(5), pytest.raises(OSError, match="too many open files"):
+    with pytest.raises(OSError, match="too many open files"):
         async with open_bridge():
             pass
 
@@ -489,8 +498,9 @@ async def test_a_task_that_starts_another_one_for_every_cancellation_cannot_eith
     async def hydra() -> None:
         try:
             await asyncio.Event().wait()
-        finally:
+        except asyncio.CancelledError:
             bridge.loop.create_task(hydra())  # noqa: RUF006 - nobody shall keep it
+            raise
 
     async with open_bridge() as bridge:
         await in_loop(bridge, lambda: bridge.loop.create_task(hydra()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import signal
 import sys
@@ -18,11 +19,18 @@ from ._pub_sub import pub, sub
 from ._topics import lag, topics
 
 
+def _version() -> str:
+    try:
+        return importlib.metadata.version("tbus")
+    except importlib.metadata.PackageNotFoundError:
+        return "(run from its source, not installed)"
+
+
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 failed, 2 called wrongly, 130 ended by Ctrl-C.",
 )
-@click.version_option(package_name="tbus", prog_name="tbus")
+@click.version_option(_version(), prog_name="tbus")
 def app() -> None:
     """An event bus over NATS JetStream and memory.
 

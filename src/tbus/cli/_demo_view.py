@@ -28,7 +28,7 @@ WIDEST = 92
 _NAMES = 32
 """Columns of the names in the summary; what is said of them is up to 48 wide."""
 
-_TOOK = 54
+_TOOK = 46
 """Columns before the time that a step took."""
 
 _SPARKS = "▁▂▃▄▅▆▇█"
@@ -59,15 +59,15 @@ class View:
         self._print(Text())
         self._print(Text(f"  {first}", style="bold"))
         for line in rest:
-            self._print(Padding(Text(line, style="dim"), (0, 2)))
+            self._print(Text(f"  {line}", style="dim"))
         self._print(Text())
 
     def say(self, text: str, seconds: float | None = None) -> None:
         """One thing is done, and took so long."""
+        took = "" if seconds is None else f" {seconds * 1000:6.0f} ms"
         line = Text.assemble("  ", self._mark(True), f" {text}")
-        if seconds is not None:
-            line.pad_right(max(1, min(_TOOK, self._width - 11) - line.cell_len))
-            line.append(f"{seconds * 1000:6.0f} ms", style="dim")
+        line.pad_right(max(0, _TOOK - line.cell_len) if took else 0)
+        line.append(took, style="dim")
         self._print(line)
 
     def begin(self, tally: Tally, plan: Plan) -> None:
@@ -196,7 +196,8 @@ class View:
             "  ",
             (f"{early}{figure(report.handled)} events handled in {report.seconds:.1f} s", "bold"),
             "   ",
-            (f"{figure(report.events_per_second)} events/s", "bold green"),
+            # One that breaks at the end of a narrow line breaks whole.
+            (f"{figure(report.events_per_second)}\N{NO-BREAK SPACE}events/s", "bold green"),
         )
         lines = [Text(), head, Text()]
         for promise in report.promises():

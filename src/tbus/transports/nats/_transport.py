@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TypeVar
 
@@ -74,9 +74,10 @@ class NatsTransport:
         try:
             feed.consumer = await self._ask(lambda: self._engine.open_consumer(make))
         except BaseException:
-            # Cancelled when it was just open: nobody else would ever close it.
-            self._bridge.submit(self._engine.drop, made)
             feed.discard()
+            # Cancelled when it was just open: nobody else would ever close it.
+            with suppress(BusClosed):
+                self._bridge.submit(self._engine.drop, made)
             raise
         self._feeds.add(feed)
         return feed
