@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import trio
 
 from tbus import Bus, open_bus
-from tbus.testing import Ability
+from tbus.testing import Ability, ProcessCensus, take_census
 from tbus.testing.harness import unique_name
 from tests.brokers.nats import NatsServer
 from tests.brokers.proxy import TcpProxy, start_proxy
@@ -39,6 +39,9 @@ class NatsHarness:
     def topic(self) -> str:
         return unique_name("topic")
 
+    def census(self) -> ProcessCensus:
+        return take_census()
+
     async def cut(self) -> None:
         raise NotImplementedError
 
@@ -65,6 +68,7 @@ class BreakableNatsHarness(NatsHarness):
     abilities = NatsHarness.abilities | Ability.CUT | Ability.SUSPEND | Ability.RESTART
 
     _proxy: TcpProxy
+    _nursery: trio.Nursery
 
     @property
     def url(self) -> str:
@@ -73,9 +77,23 @@ class BreakableNatsHarness(NatsHarness):
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             self._proxy = await start_proxy(nursery, self.server.port)
             yield
             nursery.cancel_scope.cancel()
+
+    def census(self) -> ProcessCensus:
+        """Less the server and the proxy, which sees the end of a connection a moment later."""
+        held = take_census()
+        own_tasks = set(_descend(self._nursery))
+        streams = [s for c in self._proxy._connections for s in (c.client, c.server)]
+        own_files = {s.socket.fileno() for s in streams if s is not None}
+        return ProcessCensus(
+            held.threads,
+            frozenset(one for one in held.processes if "nats-server" not in one.command),
+            frozenset(one for one in held.files if one.descriptor not in own_files),
+            held.tasks - own_tasks,
+        )
 
     async def cut(self) -> None:
         self._proxy.cut()
@@ -91,6 +109,13 @@ class BreakableNatsHarness(NatsHarness):
 
     async def start(self) -> None:
         self.server.start()
+
+
+def _descend(nursery: trio.Nursery) -> Iterator[trio.lowlevel.Task]:
+    for task in nursery.child_tasks:
+        yield task
+        for inner in task.child_nurseries:
+            yield from _descend(inner)
 
 
 def ask(server: NatsServer, subject: str) -> Any:

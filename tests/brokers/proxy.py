@@ -253,12 +253,12 @@ class TcpProxy:
             if not data:
                 _shut(sink)
                 return
-            if direction not in connection.ended:
+            if direction not in connection.ended and not connection.gone:
                 try:
                     await _send(way, sink, data)
                 except OSError:
                     # It was ended by hand while this was on its way.
-                    if direction not in connection.ended:
+                    if direction not in connection.ended and not connection.gone:
                         raise
 
     def _cut_gently(self, connection: _Connection, sink: trio.SocketStream) -> None:
@@ -299,6 +299,8 @@ async def _wait_open(way: _Way) -> None:
 async def _send(way: _Way, sink: trio.SocketStream, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
+        if sink.socket.fileno() < 0:
+            raise OSError("it was cut while this was on its way")
         # A `send` that had to wait would go on after a `hold`.
         await trio.lowlevel.wait_writable(sink.socket)
         await _wait_open(way)

@@ -30,7 +30,7 @@ def _version() -> str:
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 failed, 2 called wrongly, 130 ended by Ctrl-C.",
 )
-@click.version_option(_version(), prog_name="tbus")
+@click.version_option(_version(), prog_name="tbus", message="%(prog)s %(version)s")
 def app() -> None:
     """An event bus over NATS JetStream and memory.
 

@@ -132,8 +132,14 @@ def sub(
                 seen = 0
                 # Credit for no more than is wanted: the rest is for others of the group.
                 most = min(count or 1000, 1000)
+                # One after the other: who reads a list expects it in the broker's order.
                 async with bus.open_messages(
-                    topic, group=group, start=start, max_in_flight=most, dead_letter=None
+                    topic,
+                    group=group,
+                    start=start,
+                    order="partition",
+                    max_in_flight=most,
+                    dead_letter=None,
                 ) as messages:
                     if sys.stderr.isatty():
                         click.echo(f"reading {topic}, Ctrl-C ends", err=True)

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from .._bus import Bus, open_bus
 from ..transports.memory import MemoryTransport
+from .census import ProcessCensus, take_census
 
 
 class Ability(Flag):
@@ -48,6 +49,10 @@ class Harness(Protocol):
 
     def topic(self) -> str:
         """The name of a topic that nobody has used."""
+
+    def census(self) -> ProcessCensus:
+        """What the process holds now, less what the harness itself holds: a server that it
+        started, a proxy."""
 
     async def cut(self) -> None:
         """Break every connection; new ones may be made."""
@@ -107,6 +112,10 @@ class MemoryHarness:
     def topic(self) -> str:
         """The name of a topic that nobody has used."""
         return unique_name("topic")
+
+    def census(self) -> ProcessCensus:
+        """What the process holds now."""
+        return take_census()
 
     async def cut(self) -> None:
         """Break every connection for a moment."""

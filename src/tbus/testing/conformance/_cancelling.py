@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ..._message import Receipt
-from ..census import take_census
 from ..checkpoints import cancel_at_every_checkpoint
 from ..harness import Harness
 from ._case import case
@@ -121,7 +120,7 @@ async def reading_cancelled_anywhere_loses_no_message_and_no_attempt(harness: Ha
 
 @case(trio_only=True, limit=50)
 async def opening_a_bus_cancelled_anywhere_leaves_nothing(harness: Harness) -> None:
-    before = take_census()
+    before = harness.census()
     left: list[str] = []
 
     async def open_and_close() -> None:
@@ -129,7 +128,7 @@ async def opening_a_bus_cancelled_anywhere_leaves_nothing(harness: Harness) -> N
             pass
 
     async def look(_: bool) -> None:
-        left.extend(take_census().beyond(before))
+        left.extend(harness.census().beyond(before))
 
     assert await cancel_at_every_checkpoint(open_and_close, after=look) >= 1
     assert not left
@@ -140,7 +139,7 @@ async def a_bus_at_work_cancelled_anywhere_leaves_nothing_and_loses_nothing(
     harness: Harness,
 ) -> None:
     topic = harness.topic()
-    before = take_census()
+    before = harness.census()
     left: list[str] = []
     receipts: list[Receipt] = []
     seen = Seen()
@@ -154,7 +153,7 @@ async def a_bus_at_work_cancelled_anywhere_leaves_nothing_and_loses_nothing(
             await some.wait(2)
 
     async def look(_: bool) -> None:
-        left.extend(take_census().beyond(before))
+        left.extend(harness.census().beyond(before))
 
     assert await cancel_at_every_checkpoint(work, after=look) >= 4
     assert not left

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 import anyio
 import attrs
 
-from ..census import take_census
 from ..harness import Ability, Harness
 
 Function = Callable[[Harness], Awaitable[None]]
@@ -41,9 +40,9 @@ class Case:
         """
         with anyio.fail_after(self.limit):
             async with harness.running():
-                before = take_census()
+                before = harness.census()
                 await self.function(harness)
-                left = take_census().beyond(before)
+                left = harness.census().beyond(before)
                 assert not left, "left behind:\n" + "\n".join(left)
 
 

@@ -8,7 +8,6 @@ from ..._bus import Bus
 from ..._errors import BusClosed, BusError, ConsumerGone
 from ..._message import Message
 from ..._subscription import Subscription
-from ..census import take_census
 from ..harness import Ability, Harness
 from ._case import case
 from ._kit import Gate, Seen, publish_text, raising
@@ -21,6 +20,14 @@ async def _busy(bus: Bus, topic: str) -> Gate:
     await publish_text(bus, topic, "abc")
     await gate.wait(1)
     return gate
+
+
+async def _read(bus: Bus, topic: str) -> None:
+    """A subscription that has read something, and waits for more."""
+    seen = Seen()
+    await bus.subscribe(topic, seen, group="g")
+    await bus.publish(topic, b"a")
+    await seen.wait(1)
 
 
 @case()
@@ -180,13 +187,13 @@ async def an_exception_from_the_block_leaves_as_itself_and_waits_for_no_handler(
     harness: Harness,
 ) -> None:
     topic = harness.topic()
-    before = take_census()
+    before = harness.census()
     mine = KeyError("mine")
     with anyio.fail_after(5), raising(KeyError) as raised:
         async with harness.open_bus(grace=60) as bus:
             await _busy(bus, topic)
             raise mine
-    left = take_census().beyond(before)
+    left = harness.census().beyond(before)
     assert raised.error is mine
     assert not left
 
@@ -203,13 +210,13 @@ async def an_exception_group_of_the_program_s_own_is_left_as_it_is(harness: Harn
 @case()
 async def a_cancellation_from_outside_passes_and_waits_for_no_handler(harness: Harness) -> None:
     topic = harness.topic()
-    before = take_census()
+    before = harness.census()
     with anyio.fail_after(5), anyio.CancelScope() as scope:
         async with harness.open_bus(grace=60) as bus:
             await _busy(bus, topic)
             scope.cancel()
             await anyio.sleep_forever()
-    left = take_census().beyond(before)
+    left = harness.census().beyond(before)
     assert scope.cancelled_caught
     assert not left
 
@@ -217,19 +224,19 @@ async def a_cancellation_from_outside_passes_and_waits_for_no_handler(harness: H
 @case()
 async def a_keyboard_interrupt_passes_as_itself(harness: Harness) -> None:
     topic = harness.topic()
-    before = take_census()
+    before = harness.census()
     with raising(KeyboardInterrupt):
         async with harness.open_bus(grace=60) as bus:
             await _busy(bus, topic)
             raise KeyboardInterrupt
-    left = take_census().beyond(before)
+    left = harness.census().beyond(before)
     assert not left
 
 
 @case(trio_only=True)
 async def a_keyboard_interrupt_in_a_handler_passes_as_itself(harness: Harness) -> None:
     topic = harness.topic()
-    before = take_census()
+    before = harness.census()
 
     async def interrupt(message: Message) -> None:
         raise KeyboardInterrupt
@@ -239,20 +246,20 @@ async def a_keyboard_interrupt_in_a_handler_passes_as_itself(harness: Harness) -
             await bus.subscribe(topic, interrupt, group="g")
             await bus.publish(topic, b"a")
             await anyio.sleep_forever()
-    left = take_census().beyond(before)
+    left = harness.census().beyond(before)
     assert not left
 
 
 @case(needs=Ability.REMOVE_CONSUMER)
 async def a_group_removed_beneath_its_reader_ends_the_bus_with_the_cause(harness: Harness) -> None:
     topic = harness.topic()
-    before = take_census()
+    before = harness.census()
     with raising(BusError, "removed") as raised:
         async with harness.open_bus() as bus:
-            await bus.subscribe(topic, Seen(), group="g")
+            await _read(bus, topic)
             await harness.remove_consumer(topic, "g")
             await anyio.sleep_forever()
-    left = take_census().beyond(before)
+    left = harness.census().beyond(before)
     assert [type(cause) for cause in raised.error.causes] == [ConsumerGone]
     assert isinstance(raised.error.__cause__, ConsumerGone)
     assert not left
@@ -263,7 +270,7 @@ async def a_topic_removed_beneath_its_reader_ends_the_bus_with_the_cause(harness
     topic = harness.topic()
     with raising(BusError, topic) as raised:
         async with harness.open_bus() as bus:
-            await bus.subscribe(topic, Seen(), group="g")
+            await _read(bus, topic)
             await bus.remove_topic(topic)
             await anyio.sleep_forever()
     assert isinstance(raised.error.__cause__, ConsumerGone)
@@ -276,7 +283,7 @@ async def an_exception_from_the_block_of_a_bus_that_failed_carries_the_failure_a
     topic = harness.topic()
     with raising(KeyError) as raised:
         async with harness.open_bus() as bus:
-            await bus.subscribe(topic, Seen(), group="g")
+            await _read(bus, topic)
             await bus.remove_topic(topic)
             try:
                 await anyio.sleep_forever()

@@ -1,0 +1,15 @@
+"""A nats-server of the test's own, behind a proxy: to cut, suspend and kill."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.brokers.harness import BreakableNatsHarness
+from tests.brokers.nats import NatsServer
+
+pytest.register_assert_rewrite("tbus.testing.conformance")
+
+
+@pytest.fixture
+def harness(nats_server: NatsServer) -> BreakableNatsHarness:
+    return BreakableNatsHarness(nats_server)
