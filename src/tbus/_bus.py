@@ -472,16 +472,14 @@ class Bus:
     def _start(
         self, role: str, topic: str | None, function: Callable[..., Awaitable[None]], *args: Any
     ) -> None:
-        self._nursery.start_soon(
-            self._supervise, role, topic, partial(function, *args), name=f"tbus {role}"
-        )
-
-    async def _supervise(
-        self, role: str, topic: str | None, function: Callable[[], Awaitable[None]]
-    ) -> None:
-        """Run a task of the bus; what it raises ends the bus."""
         this = object()
         self._tasks[this] = (role, topic, self._runtime.clock())
+        self._nursery.start_soon(
+            self._supervise, this, partial(function, *args), name=f"tbus {role}"
+        )
+
+    async def _supervise(self, this: object, function: Callable[[], Awaitable[None]]) -> None:
+        """Run a task of the bus; what it raises ends the bus."""
         try:
             await function()
         except Exception as error:  # noqa: BLE001 - ends the bus

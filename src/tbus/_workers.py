@@ -159,7 +159,8 @@ class WorkerPool:
             await self._runtime.checkpoint_if_cancelled()
             self._starting -= 1
             started = True
-            if not self._has_more():
+            # One that rests comes back for what is ready.
+            if self._resting or not self._has_more():
                 self._burst = 1
                 return
             # Whoever was here before waits in a handler: so will this one, probably.
@@ -197,6 +198,7 @@ class _Worker:
         failure: Exception | None = None
         more = True
         self.scope = self._runtime.open_scope()
+        self.evicted = False
         try:
             try:
                 with self.scope:
@@ -208,7 +210,7 @@ class _Worker:
             except BaseExceptionGroup as group:
                 raise self._without_errors(group) from None
             if self.lane is None or self.evicted:
-                return more and not self.evicted
+                return more
             assert self.source is not None
             if failure is None:
                 failure = TimeoutError(f"the handler ran longer than {self.source.timeout} s")
@@ -249,7 +251,7 @@ class _Worker:
             source.done(lane)
             now = clock()
             if now >= deadline or self.evicted:
-                return not self.evicted  # a handler that went on after it was cancelled
+                return True  # a handler that went on after it was cancelled
             count += 1
             if now - slice_start > SLICE or count >= SLICE_MESSAGES:
                 scope.deadline = inf

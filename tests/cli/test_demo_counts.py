@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import threading
 from collections import defaultdict
 
 import attrs
@@ -11,38 +14,10 @@ import trio
 import trio.testing
 
 from tbus import PublishOutcome
-from tbus.cli._demo_census import ProcessCensus
+from tbus.cli._demo_census import count_children, count_files, take_census
 from tbus.cli._demo_plan import make_plan
-from tbus.cli._demo_report import Report
 from tbus.cli._demo_tally import Tally
-
-HELD = ProcessCensus(tasks=4, threads=1, files=8, children=0)
-GOOD = Report(
-    address="memory://",
-    events=100,
-    customers=10,
-    topics=5,
-    concurrency=8,
-    seed=1,
-    sent=100,
-    acknowledged=100,
-    not_stored=0,
-    why_not_stored="",
-    handled=100,
-    handled_acknowledged=100,
-    missing=0,
-    retries=1,
-    duplicates=0,
-    violations=0,
-    examples=(),
-    peak_tasks=40,
-    tasks_at_rest=20,
-    seconds=2.0,
-    closed_in=0.1,
-    before=HELD,
-    after=HELD,
-)
-
+from tests.cli.kit import GOOD, HELD
 
 # --- plan --------------------------------------------------------------------------------
 
@@ -88,10 +63,13 @@ def test_a_seed_stands_for_one_plan():
 
 async def test_a_first_completion_whose_version_is_not_above_the_last_is_a_violation():
     tally = Tally(4)
-    for version in (1, 3, 2, 4):
-        tally.completed("orders.eu", "customer-1", version, f"id-{version}")
-    assert tally.violations == 1
-    assert tally.examples == ["orders.eu: customer-1 had version 2 after 3"]
+    for number, version in enumerate((1, 3, 2, 3, 4)):
+        tally.completed("orders.eu", "customer-1", version, f"id-{number}")
+    assert tally.violations == 2
+    assert tally.examples == [
+        "orders.eu: customer-1 had version 2 after 3",
+        "orders.eu: customer-1 had version 3 after 3",
+    ]
 
 
 async def test_customers_and_topics_are_ordered_each_for_itself():
@@ -148,6 +126,49 @@ async def test_the_rate_is_that_of_the_last_second(autojump_clock):
     tally.completed("orders.eu", "customer-1", 99, "x")
     await trio.sleep(0.1)
     assert 0.8 < tally.rate() < 1.2
+
+
+# --- census ------------------------------------------------------------------------------
+
+
+async def test_the_census_sees_a_task_and_a_thread(nursery):
+    before = take_census()
+    nursery.start_soon(trio.sleep_forever)
+    assert take_census().tasks == before.tasks + 1
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    assert take_census().threads == before.threads + 1
+    stop.set()
+    thread.join()
+    nursery.cancel_scope.cancel()
+    await trio.testing.wait_all_tasks_blocked()
+    assert take_census() == before
+
+
+def test_the_census_sees_a_file():
+    before = count_files()
+    assert before is not None
+    with open(os.devnull):
+        assert count_files() == before + 1
+    assert count_files() == before
+
+
+def test_the_census_sees_a_process_and_what_that_has_started():
+    before = count_children(os.getpid())
+    assert before is not None
+    # The second says a word once it runs, and ends with its input.
+    with subprocess.Popen(
+        ["sh", "-c", "sh -c 'echo here; cat'; true"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as shell:
+        assert shell.stdin is not None
+        assert shell.stdout is not None
+        assert shell.stdout.readline() == b"here\n"
+        assert count_children(os.getpid()) == before + 3
+        shell.stdin.close()
+    assert count_children(os.getpid()) == before
 
 
 # --- verdict -----------------------------------------------------------------------------

@@ -6,14 +6,13 @@ import io
 
 import attrs
 import pytest
-import trio
 from rich.console import Console
 
 from tbus.cli._demo_plan import make_plan
 from tbus.cli._demo_tally import Tally
 from tbus.cli._demo_view import View
-
-from .test_demo_counts import GOOD
+from tests.census import count
+from tests.cli.kit import GOOD
 
 
 class Terminal(io.StringIO):
@@ -115,17 +114,15 @@ async def test_a_resize_draws_everything_anew():
     before = len(file.getvalue())
     console.size = (50, 20)
     view.redraw()
-    after = file.getvalue()[before:]
-    assert "\x1b[2J" in after, "what the terminal broke into other lines is still there"
-    assert after.index("\x1b[2J") < after.index("server started") < after.index("published")
+    _, cleared, after = file.getvalue()[before:].partition("\x1b[2J")
+    assert cleared, "what the terminal broke into other lines is still there"
+    assert after.index("server started") < after.index("published")
     view.redraw()
     assert file.getvalue().count("\x1b[2J") == 1, "cleared again without a reason"
     view.end()
 
 
 async def test_drawing_starts_no_thread():
-    from tests.census import count
-
     before = count()
     view = View(make_console(Terminal()))
     draw(view)
@@ -157,10 +154,9 @@ async def test_a_broken_promise_is_said_in_words():
     assert "Every promise held" not in file.getvalue()
 
 
-async def test_ending_twice_or_without_a_beginning_is_fine(autojump_clock):
+async def test_ending_twice_or_without_a_beginning_is_fine():
     view = View(make_console(Terminal()))
     view.end()
     draw(view)
     view.end()
     view.end()
-    await trio.sleep(0)

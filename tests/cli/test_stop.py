@@ -19,7 +19,7 @@ def test_a_command_that_ends_by_itself_has_its_own_exit_code():
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_cancels_the_inner_scope_only(number):
-    steps = []
+    steps: list[str] = []
 
     async def command(stop: Stop) -> int:
         with stop.scope():
@@ -34,7 +34,7 @@ def test_the_first_signal_cancels_the_inner_scope_only(number):
 
 
 def test_a_second_signal_cancels_all():
-    steps = []
+    steps: list[str] = []
 
     async def command(stop: Stop) -> int:
         with stop.scope():

@@ -10,15 +10,13 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from trio.testing import MockClock
 
 from tbus._message import Message
 from tbus._runtime import current_runtime
 from tbus._workers import DEADLINE_SLACK, SLICE_MESSAGES, WorkerPool
 
 from .kit import RecordingSource, text
-
-pytestmark = pytest.mark.usefixtures("autojump_clock")
-
 
 class Broken(Exception):
     pass
@@ -38,7 +36,9 @@ async def nothing(message: Message) -> None:
 # --- how many there are ---
 
 
-async def test_there_is_no_worker_while_there_is_nothing_to_handle() -> None:
+async def test_there_is_no_worker_while_there_is_nothing_to_handle(
+    autojump_clock: MockClock
+) -> None:
     async with open_pool() as pool:
         assert len(pool) == 0
         source = RecordingSource(pool, nothing)
@@ -49,7 +49,7 @@ async def test_there_is_no_worker_while_there_is_nothing_to_handle() -> None:
         assert len(pool) == 0
 
 
-async def test_one_worker_suffices_for_handlers_that_never_wait() -> None:
+async def test_one_worker_suffices_for_handlers_that_never_wait(autojump_clock: MockClock) -> None:
     async with open_pool() as pool:
         source = RecordingSource(pool, nothing)
         for _ in range(20):
@@ -61,7 +61,9 @@ async def test_one_worker_suffices_for_handlers_that_never_wait() -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 100])
-async def test_handlers_that_wait_run_side_by_side_up_to_the_limit(limit: int) -> None:
+async def test_handlers_that_wait_run_side_by_side_up_to_the_limit(
+    autojump_clock: MockClock, limit: int
+) -> None:
     running = most = 0
 
     async def wait(message: Message) -> None:
@@ -81,7 +83,7 @@ async def test_handlers_that_wait_run_side_by_side_up_to_the_limit(limit: int) -
     assert len(pool) == 0
 
 
-async def test_the_limit_is_for_all_subscriptions_together() -> None:
+async def test_the_limit_is_for_all_subscriptions_together(autojump_clock: MockClock) -> None:
     async with open_pool(5) as pool:
         release = trio.Event()
 
@@ -97,7 +99,9 @@ async def test_the_limit_is_for_all_subscriptions_together() -> None:
     assert all(len(source.log) == 2 for source in sources)
 
 
-async def test_a_subscriptions_own_limit_is_kept_and_holds_up_nobody_else() -> None:
+async def test_a_subscriptions_own_limit_is_kept_and_holds_up_nobody_else(
+    autojump_clock: MockClock
+) -> None:
     async with open_pool() as pool:
         release = trio.Event()
 
@@ -116,7 +120,9 @@ async def test_a_subscriptions_own_limit_is_kept_and_holds_up_nobody_else() -> N
     assert sorted(narrow.log) == [f"done {body}" for body in "abcde"]
 
 
-async def test_a_handler_that_waits_does_not_hold_up_the_next_message() -> None:
+async def test_a_handler_that_waits_does_not_hold_up_the_next_message(
+    autojump_clock: MockClock
+) -> None:
     async with open_pool() as pool:
         release = trio.Event()
 
@@ -132,7 +138,7 @@ async def test_a_handler_that_waits_does_not_hold_up_the_next_message() -> None:
     assert source.log[-1] == "done slow"
 
 
-async def test_messages_of_one_key_are_handled_one_after_another() -> None:
+async def test_messages_of_one_key_are_handled_one_after_another(autojump_clock: MockClock) -> None:
     async def wait(message: Message) -> None:
         await trio.sleep(1)
 
@@ -147,7 +153,9 @@ async def test_messages_of_one_key_are_handled_one_after_another() -> None:
 # --- taking turns ---
 
 
-async def test_a_flood_on_one_subscription_does_not_starve_another() -> None:
+async def test_a_flood_on_one_subscription_does_not_starve_another(
+    autojump_clock: MockClock
+) -> None:
     handled: list[str] = []
 
     async with open_pool() as pool:
@@ -163,7 +171,7 @@ async def test_a_flood_on_one_subscription_does_not_starve_another() -> None:
     assert 10 <= handled.index("quiet") <= 12
 
 
-async def test_subscriptions_take_turns_message_by_message() -> None:
+async def test_subscriptions_take_turns_message_by_message(autojump_clock: MockClock) -> None:
     handled: list[str] = []
 
     async def keep(message: Message) -> None:
@@ -175,7 +183,7 @@ async def test_subscriptions_take_turns_message_by_message() -> None:
     assert "".join(handled) == "abc" * 4
 
 
-async def test_a_worker_gives_the_loop_to_others_now_and_then() -> None:
+async def test_a_worker_gives_the_loop_to_others_now_and_then(autojump_clock: MockClock) -> None:
     handled = 0
 
     async def count(message: Message) -> None:
@@ -196,7 +204,9 @@ async def test_a_worker_gives_the_loop_to_others_now_and_then() -> None:
 # --- deadlines ---
 
 
-async def test_a_handler_that_runs_out_of_time_has_failed_exactly_then() -> None:
+async def test_a_handler_that_runs_out_of_time_has_failed_exactly_then(
+    autojump_clock: MockClock
+) -> None:
     times: list[float] = []
 
     async def wait(message: Message) -> None:
@@ -213,7 +223,7 @@ async def test_a_handler_that_runs_out_of_time_has_failed_exactly_then() -> None
     assert times == [pytest.approx(30.0, abs=DEADLINE_SLACK)]
 
 
-async def test_each_message_has_the_whole_time_for_itself() -> None:
+async def test_each_message_has_the_whole_time_for_itself(autojump_clock: MockClock) -> None:
     async def wait(message: Message) -> None:
         await trio.sleep(0.9)
 
@@ -223,7 +233,7 @@ async def test_each_message_has_the_whole_time_for_itself() -> None:
     assert source.log == [f"done {body}" for body in "abcdefgh"]
 
 
-async def test_a_deadline_is_at_most_the_documented_slack_short() -> None:
+async def test_a_deadline_is_at_most_the_documented_slack_short(autojump_clock: MockClock) -> None:
     ran: dict[str, float] = {}
 
     async def wait(message: Message) -> None:
@@ -242,7 +252,7 @@ async def test_a_deadline_is_at_most_the_documented_slack_short() -> None:
     assert 1.0 - DEADLINE_SLACK <= ran["last"] <= 1.0 + 1e-9
 
 
-async def test_every_subscription_has_its_own_time() -> None:
+async def test_every_subscription_has_its_own_time(autojump_clock: MockClock) -> None:
     ended: dict[str, float] = {}
 
     async def wait(message: Message) -> None:
@@ -260,7 +270,9 @@ async def test_every_subscription_has_its_own_time() -> None:
     }
 
 
-async def test_a_worker_changes_the_time_when_it_changes_the_subscription() -> None:
+async def test_a_worker_changes_the_time_when_it_changes_the_subscription(
+    autojump_clock: MockClock
+) -> None:
     ended: dict[str, float] = {}
 
     async def wait(message: Message) -> None:
@@ -279,7 +291,9 @@ async def test_a_worker_changes_the_time_when_it_changes_the_subscription() -> N
     }
 
 
-async def test_a_handler_that_swallows_its_deadline_and_returns_is_done() -> None:
+async def test_a_handler_that_swallows_its_deadline_and_returns_is_done(
+    autojump_clock: MockClock
+) -> None:
     starts: list[float] = []
 
     async def swallow(message: Message) -> None:
@@ -298,7 +312,9 @@ async def test_a_handler_that_swallows_its_deadline_and_returns_is_done() -> Non
     assert trio.current_time() == pytest.approx(starts[1] + 4)
 
 
-async def test_a_timeout_of_the_handlers_own_is_a_failure_like_any_other() -> None:
+async def test_a_timeout_of_the_handlers_own_is_a_failure_like_any_other(
+    autojump_clock: MockClock
+) -> None:
     async def own(message: Message) -> None:
         with trio.fail_after(1):
             await trio.sleep_forever()
@@ -309,7 +325,9 @@ async def test_a_timeout_of_the_handlers_own_is_a_failure_like_any_other() -> No
     assert source.log == ["failed x: TooSlowError"]
 
 
-async def test_a_handler_that_raises_as_its_deadline_cuts_it_has_failed_with_that() -> None:
+async def test_a_handler_that_raises_as_its_deadline_cuts_it_has_failed_with_that(
+    autojump_clock: MockClock
+) -> None:
     async def raise_late(message: Message) -> None:
         try:
             await trio.sleep_forever()
@@ -325,7 +343,9 @@ async def test_a_handler_that_raises_as_its_deadline_cuts_it_has_failed_with_tha
 # --- cancellation from outside ---
 
 
-async def test_a_handler_that_is_cancelled_from_outside_has_not_failed() -> None:
+async def test_a_handler_that_is_cancelled_from_outside_has_not_failed(
+    autojump_clock: MockClock
+) -> None:
     async with trio.open_nursery() as nursery:
         pool = WorkerPool(current_runtime(), nursery, 10)
 
@@ -342,7 +362,7 @@ async def test_a_handler_that_is_cancelled_from_outside_has_not_failed() -> None
 
 
 async def test_a_handler_that_raises_beside_its_cancellation_has_not_failed(
-    caplog: pytest.LogCaptureFixture,
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with trio.open_nursery() as nursery:
         pool = WorkerPool(current_runtime(), nursery, 10)
@@ -362,7 +382,9 @@ async def test_a_handler_that_raises_beside_its_cancellation_has_not_failed(
     assert "beside" in caplog.text
 
 
-async def test_a_worker_that_is_cancelled_before_it_ran_takes_nothing() -> None:
+async def test_a_worker_that_is_cancelled_before_it_ran_takes_nothing(
+    autojump_clock: MockClock
+) -> None:
     async with trio.open_nursery() as nursery:
         pool = WorkerPool(current_runtime(), nursery, 10)
         source = RecordingSource(pool, nothing)
@@ -373,7 +395,9 @@ async def test_a_worker_that_is_cancelled_before_it_ran_takes_nothing() -> None:
     assert pool._starting == 0
 
 
-async def test_a_failure_that_is_being_dealt_with_is_interrupted_too() -> None:
+async def test_a_failure_that_is_being_dealt_with_is_interrupted_too(
+    autojump_clock: MockClock
+) -> None:
     async with trio.open_nursery() as nursery:
         pool = WorkerPool(current_runtime(), nursery, 10)
 
@@ -394,7 +418,9 @@ async def test_a_failure_that_is_being_dealt_with_is_interrupted_too() -> None:
 # --- eviction ---
 
 
-async def test_evicting_cancels_the_handlers_of_one_subscription_alone() -> None:
+async def test_evicting_cancels_the_handlers_of_one_subscription_alone(
+    autojump_clock: MockClock
+) -> None:
     async with open_pool() as pool:
         release = trio.Event()
 
@@ -414,7 +440,9 @@ async def test_evicting_cancels_the_handlers_of_one_subscription_alone() -> None
     assert other.log == ["done x"]
 
 
-async def test_an_evicted_handler_that_swallows_it_and_returns_is_done() -> None:
+async def test_an_evicted_handler_that_swallows_it_and_returns_is_done(
+    autojump_clock: MockClock
+) -> None:
     async with open_pool() as pool:
 
         async def swallow(message: Message) -> None:
@@ -430,7 +458,7 @@ async def test_an_evicted_handler_that_swallows_it_and_returns_is_done() -> None
     assert source.log == ["done a"]
 
 
-async def test_an_evicted_handler_that_raises_has_not_failed() -> None:
+async def test_an_evicted_handler_that_raises_has_not_failed(autojump_clock: MockClock) -> None:
     async with open_pool() as pool:
 
         async def swallow(message: Message) -> None:
@@ -448,7 +476,7 @@ async def test_an_evicted_handler_that_raises_has_not_failed() -> None:
 
 @pytest.mark.parametrize("swallows", [False, True])
 async def test_others_that_waited_for_an_evicted_subscriptions_workers_go_on(
-    swallows: bool,
+    autojump_clock: MockClock, swallows: bool
 ) -> None:
     async with open_pool(2) as pool:
 
@@ -471,7 +499,9 @@ async def test_others_that_waited_for_an_evicted_subscriptions_workers_go_on(
         assert other.log == ["done x", "done y"]
 
 
-async def test_a_worker_that_was_evicted_while_it_dealt_with_a_failure_serves_others() -> None:
+async def test_a_worker_that_was_evicted_while_it_dealt_with_a_failure_serves_others(
+    autojump_clock: MockClock
+) -> None:
     async with open_pool(1) as pool:
         dealt_with = trio.Event()
 
@@ -494,7 +524,7 @@ async def test_a_worker_that_was_evicted_while_it_dealt_with_a_failure_serves_ot
         assert other.log == ["failed x: Broken", "failed y: Broken"]
 
 
-async def test_a_withdrawn_subscription_begins_nothing_more() -> None:
+async def test_a_withdrawn_subscription_begins_nothing_more(autojump_clock: MockClock) -> None:
     async with open_pool(1) as pool:
         release = trio.Event()
 
@@ -513,7 +543,7 @@ async def test_a_withdrawn_subscription_begins_nothing_more() -> None:
 # --- what handlers raise ---
 
 
-async def test_a_handler_that_raises_has_failed_with_just_that() -> None:
+async def test_a_handler_that_raises_has_failed_with_just_that(autojump_clock: MockClock) -> None:
     error = Broken("as it is")
 
     async def fail(message: Message) -> None:
@@ -526,7 +556,7 @@ async def test_a_handler_that_raises_has_failed_with_just_that() -> None:
     assert source.errors == [error, error]
 
 
-async def test_a_handlers_exception_group_is_not_unwrapped() -> None:
+async def test_a_handlers_exception_group_is_not_unwrapped(autojump_clock: MockClock) -> None:
     group = ExceptionGroup("mine", [Broken(), ExceptionGroup("inner", [ValueError()])])
 
     async def fail(message: Message) -> None:
@@ -538,7 +568,9 @@ async def test_a_handlers_exception_group_is_not_unwrapped() -> None:
     assert source.errors == [group]
 
 
-async def test_keyboard_interrupt_passes_through_and_its_message_is_not_failed() -> None:
+async def test_keyboard_interrupt_passes_through_and_its_message_is_not_failed(
+    autojump_clock: MockClock
+) -> None:
     async def fail(message: Message) -> None:
         raise KeyboardInterrupt
 
@@ -550,7 +582,7 @@ async def test_keyboard_interrupt_passes_through_and_its_message_is_not_failed()
     assert source.log == ["interrupted a"]
 
 
-async def test_keyboard_interrupt_in_a_group_passes_through() -> None:
+async def test_keyboard_interrupt_in_a_group_passes_through(autojump_clock: MockClock) -> None:
     async def fail(message: Message) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.sleep_forever)
@@ -564,7 +596,7 @@ async def test_keyboard_interrupt_in_a_group_passes_through() -> None:
     assert source.log == ["interrupted a"]
 
 
-async def test_a_defect_in_settling_is_no_failure_of_the_handler() -> None:
+async def test_a_defect_in_settling_is_no_failure_of_the_handler(autojump_clock: MockClock) -> None:
     class Defective(RecordingSource):
         def done(self, lane: Any) -> None:
             raise Broken("a defect of ours")
@@ -577,7 +609,9 @@ async def test_a_defect_in_settling_is_no_failure_of_the_handler() -> None:
     assert source.log == []
 
 
-async def test_a_defect_in_dealing_with_a_failure_ends_the_nursery() -> None:
+async def test_a_defect_in_dealing_with_a_failure_ends_the_nursery(
+    autojump_clock: MockClock
+) -> None:
     class Defective(RecordingSource):
         async def failed(self, lane: Any, error: Exception) -> None:
             raise ValueError("a defect of ours")
@@ -593,7 +627,9 @@ async def test_a_defect_in_dealing_with_a_failure_ends_the_nursery() -> None:
     assert source.log == ["interrupted a"]
 
 
-async def test_a_doomed_message_goes_to_failed_without_its_handler() -> None:
+async def test_a_doomed_message_goes_to_failed_without_its_handler(
+    autojump_clock: MockClock
+) -> None:
     ran: list[str] = []
 
     async def keep(message: Message) -> None:
@@ -610,7 +646,9 @@ async def test_a_doomed_message_goes_to_failed_without_its_handler() -> None:
 # --- what handlers can do ---
 
 
-async def test_a_handler_sees_the_context_of_whoever_opened_the_pool() -> None:
+async def test_a_handler_sees_the_context_of_whoever_opened_the_pool(
+    autojump_clock: MockClock
+) -> None:
     request: ContextVar[str] = ContextVar("request")
     seen: list[str] = []
 
@@ -623,7 +661,9 @@ async def test_a_handler_sees_the_context_of_whoever_opened_the_pool() -> None:
     assert seen == ["outside"]
 
 
-async def test_handlers_and_what_they_start_are_known_to_be_inside() -> None:
+async def test_handlers_and_what_they_start_are_known_to_be_inside(
+    autojump_clock: MockClock
+) -> None:
     inside: list[bool] = []
     async with open_pool() as pool, open_pool() as other:
 
@@ -642,7 +682,7 @@ async def test_handlers_and_what_they_start_are_known_to_be_inside() -> None:
     assert inside == [True] * 4
 
 
-async def test_a_handler_may_have_a_nursery_of_its_own() -> None:
+async def test_a_handler_may_have_a_nursery_of_its_own(autojump_clock: MockClock) -> None:
     async def handle(message: Message) -> None:
         async with trio.open_nursery() as nursery:
             for _ in range(3):
@@ -657,7 +697,7 @@ async def test_a_handler_may_have_a_nursery_of_its_own() -> None:
     assert trio.current_time() == pytest.approx(1)
 
 
-async def test_a_deadline_reaches_into_a_nursery_of_the_handler() -> None:
+async def test_a_deadline_reaches_into_a_nursery_of_the_handler(autojump_clock: MockClock) -> None:
     ended: list[float] = []
 
     async def child() -> None:
@@ -678,7 +718,7 @@ async def test_a_deadline_reaches_into_a_nursery_of_the_handler() -> None:
     assert ended == [pytest.approx(5.0, abs=DEADLINE_SLACK)] * 2
 
 
-async def test_a_handler_may_offer_more_to_its_own_subscription() -> None:
+async def test_a_handler_may_offer_more_to_its_own_subscription(autojump_clock: MockClock) -> None:
     async with open_pool(1) as pool:
 
         async def handle(message: Message) -> None:
@@ -690,7 +730,7 @@ async def test_a_handler_may_offer_more_to_its_own_subscription() -> None:
     assert source.log == ["done x", "done y", "done z"]
 
 
-async def test_what_runs_can_be_looked_at() -> None:
+async def test_what_runs_can_be_looked_at(autojump_clock: MockClock) -> None:
     async with open_pool() as pool:
         release = trio.Event()
 

@@ -19,6 +19,9 @@ from ._pub_sub import pub, sub
 from ._topics import lag, topics
 
 
+_LOG_LINES = 3
+
+
 def _version() -> str:
     try:
         return importlib.metadata.version("tbus")
@@ -64,5 +67,7 @@ def run(arguments: Sequence[str]) -> int:
         return 128 + signal.SIGPIPE
     except (TbusError, OSError) as error:
         first, *rest = str(error).splitlines() or [type(error).__name__]
-        click.echo("\n".join(["tbus: " + escaped(first), *map(escaped, rest)]), err=True)
+        # What follows is the end of a server's log.
+        lines = [f"tbus: {escaped(first)}", *(f"  {escaped(line)}" for line in rest[-_LOG_LINES:])]
+        click.echo("\n".join(lines), err=True)
         return 1

@@ -32,12 +32,13 @@ def take_census() -> ProcessCensus:
     return ProcessCensus(
         tasks=trio.lowlevel.current_statistics().tasks_living,
         threads=threading.active_count(),
-        files=_count_files(),
-        children=_count_children(os.getpid()),
+        files=count_files(),
+        children=count_children(os.getpid()),
     )
 
 
-def _count_files() -> int | None:
+def count_files() -> int | None:
+    """Open file descriptors of this process, or None where the system does not tell."""
     for listing in ("/proc/self/fd", "/dev/fd"):
         try:
             return len(os.listdir(listing)) - 1  # less the listing's own
@@ -46,7 +47,9 @@ def _count_files() -> int | None:
     return None
 
 
-def _count_children(pid: int) -> int | None:
+def count_children(pid: int) -> int | None:
+    """Processes that one has started, and theirs; those too that have ended and were never
+    waited for. None where the system does not tell."""
     found = 0
     try:
         threads = list(Path(f"/proc/{pid}/task").iterdir())
@@ -63,5 +66,5 @@ def _count_children(pid: int) -> int | None:
         except OSError:
             continue
         for child in children:
-            found += 1 + (_count_children(int(child)) or 0)
+            found += 1 + (count_children(int(child)) or 0)
     return found

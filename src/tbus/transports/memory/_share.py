@@ -125,6 +125,7 @@ class Share:
 
     def find_loss(self) -> Loss | None:
         """What retention took before it was read; the share then goes on behind it."""
+        self._pass_settled()
         first = self.log.first
         if self.cursor >= first and not (self._returned and self._returned[0] < first):
             return None
@@ -152,6 +153,7 @@ class Share:
         """Hand over up to `limit` messages stored before `before`, as far as there is credit."""
         start = len(batch)
         log = self.log
+        self._pass_settled()
         while self._returned and len(batch) - start < limit:
             if not self._hand_over(reader, self._returned[0], batch):
                 return
@@ -184,6 +186,12 @@ class Share:
         reader.held_bytes += taken
         self.cursor += read
         self._in_flight += read
+
+    def _pass_settled(self) -> None:
+        """After a reset the floor may overtake the cursor, and what is below it is no longer
+        in the set of what is done."""
+        if self.cursor < self._floor:
+            self.cursor = self._floor
 
     def _hand_over(self, reader: Reader, offset: int, batch: list[Delivery]) -> bool:
         partition, offset, stored, size, body, key, headers = self.log.at(offset)

@@ -19,6 +19,11 @@ The laws:
 6. **A consumer or stream that was removed is an error**, unless the server lost it with its
    memory: then it is made again.
 
+7. **A clean end is remembered.** At the end everything unsettled is given back in order, and a
+   mark is left in the consumer's metadata: which run of the server, and how far it had
+   delivered. Who attaches next and finds the mark true need not go back, so nothing that was
+   settled comes again.
+
 On servers from 2.11 to 2.13, which know no reset, the consumer is removed and made again
 behind the ack floor.
 """
@@ -75,6 +80,12 @@ FORGET_AFTER = 300.0
 """Seconds after which the server removes the consumer of a feed without a group that nobody
 reads any more."""
 
+CLOSE_WAIT = 5.0
+"""Seconds for each question at the end; whoever closes has a deadline of its own."""
+
+CLEAN = "tbus.clean"
+"""The mark of a clean end, in the consumer's metadata."""
+
 RESETS = 20
 RESETS_WITHIN = 10.0
 """More resets than this, within so many seconds, on one connection, are nobody's accident."""
@@ -130,6 +141,8 @@ class Consumer:
         self._session: Session | None = None
         self._inbox: Subscription | None = None
         self._generation = 0
+        self._seen_to = 0
+        """Up to here the consumer had delivered when it was attached to."""
         self._next = 0
         """The consumer sequence that comes next."""
         self._asked = 0
@@ -212,14 +225,17 @@ class Consumer:
             await session.unsubscribe(inbox)
         info = await self._find_or_make(session)
         pending = info["num_ack_pending"] or info["num_redelivered"]
-        if self._ordered and (reason is not None or pending):
+        clean = self._is_clean(session, info)
+        if self._ordered and (reason is not None or (pending and not clean)):
             info = await self._reset(session, info)
             if reason is not None:
                 self._emit(FeedReset(self.request.topic, self.request.group, reason))
         if generation != self._generation:
             return  # attached or detached again meanwhile
+        self._seen_to = info["delivered"]["stream_seq"]
         if self._mark is None:
-            self._mark = Watermark(info["delivered"]["stream_seq"])
+            start = "ack_floor" if clean and self._ordered else "delivered"
+            self._mark = Watermark(info[start]["stream_seq"])
         self._next = info["delivered"]["consumer_seq"] + 1
         self._heard = self._loop.time()
         subject = session.new_inbox()
@@ -234,6 +250,18 @@ class Consumer:
         if self._stopped:
             return
         self._pull()
+
+    def _is_clean(self, session: Session, info: Config) -> bool:
+        """Whether whoever read last gave everything back in order, and nothing came since."""
+        mark = info["config"].get("metadata", {}).get(CLEAN)
+        return bool(mark == f"{session.server}:{info['delivered']['consumer_seq']}")
+
+    async def _leave_clean(self, session: Session) -> None:
+        info = await session.api(f"CONSUMER.INFO.{self.stream}.{self.name}", timeout=1.0)
+        config = info["config"]
+        mark = f"{session.server}:{self._next - 1}"
+        config["metadata"] = {**config.get("metadata", {}), CLEAN: mark}
+        await self._make(session, config)
 
     async def _find_or_make(self, session: Session) -> Config:
         topic = self.request.topic
@@ -419,7 +447,7 @@ class Consumer:
         mark = self._mark
         assert mark is not None
         request = self.request
-        expected = mark.highest + 1
+        expected = max(mark.highest, self._seen_to) + 1
         if not mark.open(position):
             known = self._in_flight.get(position)
             if known is not None:
@@ -571,17 +599,19 @@ class Consumer:
         try:
             if session is None or session.lost.is_set():
                 return
-            if self._inbox is not None:
-                await session.unsubscribe(self._inbox)
+            inbox, self._inbox = self._inbox, None
+            if inbox is not None:
+                await session.drain(inbox, CLOSE_WAIT)
             if self.request.group is None:
-                try:
-                    await session.api(f"CONSUMER.DELETE.{self.stream}.{self.name}", timeout=1.0)
-                except ApiError as error:
-                    logger.debug("removing %s: %s", self.name, error)
+                await session.api(f"CONSUMER.DELETE.{self.stream}.{self.name}", timeout=CLOSE_WAIT)
             else:
                 for position in sorted(self._in_flight):
                     self._give_back(self._in_flight[position].reply)
-            await session.ping(5.0)
+                if self._ordered and inbox is not None and self._in_flight:
+                    await self._leave_clean(session)
+            await session.ping(CLOSE_WAIT)
+        except ApiError as error:
+            logger.debug("closing %s: %s", self.name, error)
         except (SessionLost, NoAnswer, NoResponders) as error:
             logger.debug("closing %s: %s", self.name, error)
         finally:

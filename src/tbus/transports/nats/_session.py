@@ -181,6 +181,11 @@ class Session:
         return (version.major, version.minor)
 
     @property
+    def server(self) -> str:
+        """Names this run of the server: another one after each of its restarts."""
+        return str(self._client._server_info.get("server_id", ""))
+
+    @property
     def max_payload(self) -> int:
         """Largest message that the server takes: headers and body, in bytes."""
         return self._client.max_payload
@@ -211,8 +216,18 @@ class Session:
         self._client.receivers[subscription._id] = receiver
         return subscription
 
+    async def drain(self, subscription: Subscription, timeout: float) -> None:
+        """Stop that, and wait until everything that was on its way has been received.
+
+        Raises:
+            SessionLost, NoAnswer: some of it may not have been.
+        """
+        await subscription.unsubscribe()
+        await self.ping(timeout)
+        self._client.receivers.pop(subscription._id, None)
+
     async def unsubscribe(self, subscription: Subscription) -> None:
-        """Stop that. Without an effect if the connection is gone."""
+        """Stop that at once. Without an effect if the connection is gone."""
         self._client.receivers.pop(subscription._id, None)
         if not self.lost.is_set():
             try:

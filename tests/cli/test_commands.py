@@ -1,0 +1,219 @@
+"""`pub`, `sub`, `topics`, `lag`, `doctor` against a real nats-server, and wrong calls."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tbus.cli._app import run
+from tests.cli.kit import ROOT, environment, send, started, tbus
+
+
+@pytest.fixture
+def call(capsys, monkeypatch):
+    """Run a command in this process; gives its exit code, what it printed, and its errors."""
+    monkeypatch.delenv("TBUS_URL", raising=False)
+
+    def called(*arguments: str, stdin: bytes | None = None) -> tuple[int, str, str]:
+        if stdin is not None:
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        code = run(arguments)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return called
+
+
+# --- what they do ------------------------------------------------------------------------
+
+
+def test_what_is_published_is_read_in_order_with_its_control_characters_shown(
+    call, nats_server, monkeypatch
+):
+    monkeypatch.setenv("TBUS_URL", nats_server.url)
+    assert call("pub", "orders", "hello", "--key", "k") == (0, "stored in orders at 0:1\n", "")
+    assert call("pub", "orders", "\x1b[31mred\n", "--key", "k")[0] == 0
+    assert call("pub", "orders", "-", stdin=b"\xff from stdin")[0] == 0
+    code, out, _ = call("sub", "orders", "--start", "earliest", "--count", "3")
+    assert code == 0
+    first, second, third = out.splitlines()
+    assert first.endswith("0:1  k  hello")
+    assert second.endswith(r"0:2  k  \x1b[31mred\n")
+    assert third.endswith(r"0:3  -  \xff from stdin")
+
+
+def test_an_envelope_is_published_and_shown_as_one(call, nats_server):
+    url = ("--url", nats_server.url)
+    code, out, _ = call(
+        "pub", "orders", '{"total":42}', "--envelope", "--aggregate-id", "order-1",
+        "--event-type", "OrderPlaced", "--event-version", "7", "--json", *url,
+    )  # fmt: skip
+    assert code == 0
+    assert json.loads(out) == {"topic": "orders", "partition": 0, "offset": 1, "duplicate": False}
+    code, out, _ = call("sub", "orders", "--start", "earliest", "--count", "1", *url)
+    assert out.endswith('0:1  order-1  OrderPlaced v7  {"total":42}\n')
+    code, out, _ = call("sub", "orders", "--start", "earliest", "--count", "1", "--json", *url)
+    line = json.loads(out)
+    assert line["event"]["payload"] == {"total": 42}
+    assert (line["key"], line["offset"], line["attempt"]) == ("order-1", 1, 1)
+
+
+def test_json_of_a_message_holds_no_control_character(call, nats_server):
+    url = ("--url", nats_server.url)
+    call("pub", "orders", "\x7f\x1b\x9b", *url)
+    call("pub", "orders", "-", *url, stdin=b"\xff")
+    _, out, _ = call("sub", "orders", "--start", "earliest", "--count", "2", "--json", *url)
+    first, second = out.splitlines()
+    assert first.isprintable()
+    assert json.loads(first)["body"] == "\x7f\x1b\x9b"
+    assert json.loads(second)["body_base64"] == "/w=="
+
+
+def test_a_group_settles_what_was_printed_and_lag_tells_the_rest(call, nats_server):
+    url = ("--url", nats_server.url)
+    for number in range(5):
+        call("pub", "orders", str(number), *url)
+    assert call("sub", "orders", "--group", "g", "--count", "2", *url)[0] == 0
+    assert call("lag", "orders", "g", *url) == (0, "g is 3 messages behind in orders\n", "")
+    _, out, _ = call("sub", "orders", "--group", "g", "--count", "3", *url)
+    assert [line[-1] for line in out.splitlines()] == ["2", "3", "4"]
+    _, out, _ = call("lag", "orders", "g", "--json", *url)
+    assert json.loads(out)["messages"] == 0
+    assert call("topics", *url) == (0, "orders\n", "")
+
+
+def test_doctor_finds_a_server_well(call, nats_server):
+    code, out, _ = call("doctor", "--url", nats_server.url, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["healthy"]
+    names = {finding["name"]: finding for finding in found["findings"]}
+    assert {"python", "trio", "anyio", "nats-py", "nats-server", "broker", "jetstream"} <= {*names}
+    assert "sync_interval" in found["hint"]
+
+
+def test_doctor_says_what_is_wrong_and_ends_with_1(call, start_nats_server):
+    code, out, _ = call("doctor", "--url", "nats://127.0.0.1:1")
+    assert code == 1
+    assert "FAIL  broker" in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.broker
+def test_a_signal_ends_sub_gracefully(nats_server, call, number):
+    with started("sub", "orders", "--group", "g", "--url", nats_server.url) as process:
+        call("pub", "orders", "hello", "--url", nats_server.url)
+        assert process.stdout is not None
+        assert process.stdout.readline().endswith("hello\n")
+        before = time.monotonic()
+        send(process, number)
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (128 + number, "")
+    assert time.monotonic() - before < 11
+    assert call("lag", "orders", "g", "--url", nats_server.url)[1].startswith("g is 0 messages")
+
+
+def test_a_reader_that_has_gone_ends_sub_without_a_word(nats_server, call):
+    for _ in range(3):
+        call("pub", "orders", "hello", "--url", nats_server.url)
+    read, write = os.pipe()
+    os.close(read)
+    result = subprocess.run(
+        [sys.executable, "-m", "tbus", "sub", "orders", "--start", "earliest",
+         "--url", nats_server.url],
+        stdout=write, stderr=subprocess.PIPE, text=True, env=environment(), timeout=30, check=False,
+    )  # fmt: skip
+    os.close(write)
+    assert result.returncode != 0
+    assert result.stderr == ""
+
+
+# --- wrong calls and failures ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nonsense",), "No such command"),
+        (("demo", "--events", "0"), "--events"),
+        (("demo", "--backend", "ftp://x"), "scheme"),
+        (("demo", "--backend", "memory", "--store", "x"), "--store"),
+        (("pub",), "TOPIC"),
+        (("pub", "or ders", "x"), "position 2"),
+        (("pub", "orders", "x", "--event-type", "X"), "--envelope"),
+        (("pub", "orders", "{}", "--envelope"), "--aggregate-id"),
+        (
+            ("pub", "orders", "{}", "--envelope", "--aggregate-id", "a", "--event-type", "b",
+             "--key", "k"),
+            "--key",
+        ),
+        (
+            ("pub", "orders", "no json", "--envelope", "--aggregate-id", "a", "--event-type", "b"),
+            "payload",
+        ),
+        (("sub", "orders", "--start", "yesterday"), "--start"),
+        (("sub", "orders", "--group", "g g"), "group"),
+        (("lag", "orders"), "GROUP"),
+        (("topics", "--url", "nats://host:0"), "port"),
+    ],
+)  # fmt: skip
+def test_a_wrong_call_ends_with_2_and_says_what_is_wrong(call, arguments, said):
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_a_broker_that_is_not_there_is_one_line_and_1(call):
+    code, out, err = call("topics", "--url", "nats://127.0.0.1:1")
+    assert (code, out) == (1, "")
+    assert err.startswith("tbus: cannot connect to nats-server at 127.0.0.1:1")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nats://joe:swordfish@127.0.0.1:1",
+        "nats://swordfish@127.0.0.1:1",
+        "nats://joe:sword@fish@127.0.0.1:1",
+        "nats://127.0.0.1:1?token=swordfish",
+        "nats://127.0.0.1:1?tokn=swordfish",
+        "nats://joe:swordfish@nowhere.invalid:1",
+    ],
+)
+@pytest.mark.parametrize("command", [("topics",), ("doctor",), ("demo", "--backend")])
+def test_no_secret_is_ever_printed(call, command, url):
+    where = (url,) if command[-1] == "--backend" else ("--url", url)
+    code, out, err = call(*command, *where)
+    assert code in (1, 2)
+    assert "fish" not in out + err
+
+
+def test_a_group_that_never_read_is_an_error_with_its_name(call, nats_server):
+    code, out, err = call("lag", "orders", "nobody", "--url", nats_server.url)
+    assert (code, out) == (1, "")
+    assert "nobody" in err
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_without_its_extra_the_command_line_names_it(tmp_path, missing):
+    (tmp_path / f"{missing}.py").write_text(
+        f"raise ModuleNotFoundError('no module', name={missing!r})"
+    )
+    result = tbus("demo", PYTHONPATH=f"{tmp_path}:{ROOT / 'src'}")
+    assert result.returncode == 1
+    assert result.stderr == f"tbus: {missing} is not installed: pip install 'tbus[cli]'\n"
+
+
+def test_help_and_version_end_with_0(call):
+    assert call("--help")[0] == 0
+    assert call("--version")[1].startswith("tbus ")
+    assert call("demo", "-h")[0] == 0
