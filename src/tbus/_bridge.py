@@ -124,7 +124,7 @@ class _OwnedLoop(asyncio.SelectorEventLoop):
 class _Call:
     """An async function that the program called in the loop."""
 
-    __slots__ = ("abandoned", "done", "error", "result", "scope")
+    __slots__ = ("abandoned", "answered", "done", "error", "result", "scope")
 
     def __init__(self, done: OneShot) -> None:
         self.done = done
@@ -132,6 +132,12 @@ class _Call:
         self.error: BaseException | None = None
         self.scope: anyio.CancelScope | None = None
         self.abandoned = False
+        self.answered = False
+
+    def answer(self) -> None:
+        """In the program's thread: the result, or the error, is there."""
+        self.answered = True
+        self.done.set()
 
 
 class Bridge:
@@ -271,7 +277,7 @@ class Bridge:
         self._drain_outbox()
         if self._begun:
             self.loop.lookups.join(0.1)
-        for call in self._calls:
+        for call in [call for call in self._calls if not call.answered]:
             call.error = BusClosed("the bus ended before this call was answered")
             call.done.set()
 
@@ -341,7 +347,7 @@ class Bridge:
                 call.error = BusClosed("the bus ended while it asked its broker")
                 raise
             finally:
-                self.post(call.done.set)
+                self.post(call.answer)
 
     def _cancel_call(self, call: _Call) -> None:
         if call.scope is not None:

@@ -123,7 +123,7 @@ class Intake:
                 lane = push(None, message)
             else:
                 lane = push(delivery.position.partition, message)
-            if len(lane.items) == half and half > 1 and lane.key is not None:
+            if len(lane.items) == half and half > 1 and order == "key" and key is not None:
                 self._emit(KeyBacklog(topic, group, key, half, self.options.max_in_flight))
         self._on_ready()
 
@@ -196,9 +196,6 @@ class Intake:
         grave.tries += 1
         retry = self.options.retry
         delay = retry.maximum if target is None else retry.delay(grave.tries, random.random)
-        if target is None and not isinstance(grave.error, InvalidEnvelope):
-            del self.graves[message]  # nothing to bury it in: the handler runs again
-            message.attempt += 1
         self._emit(
             Stalled(
                 self.topic, self.group, message.key, str(message.position), message.attempt,
@@ -206,12 +203,16 @@ class Intake:
                 f"{grave.decision.reason}; {problem}",
             )
         )  # fmt: skip
+        if target is None and not isinstance(grave.error, InvalidEnvelope):
+            del self.graves[message]  # nothing to bury it in: the handler runs again
+            message.attempt += 1
         self._hold(lane, delay)
 
     def _hold(self, lane: Lane[Message], delay: float) -> None:
         self.dispatcher.hold(lane)
-        self._waiting[lane] = self._timers.call_later(delay, partial(self._release, lane))
-        if self._draining and not self.dispatcher.running:
+        if not self._draining:
+            self._waiting[lane] = self._timers.call_later(delay, partial(self._release, lane))
+        elif not self.dispatcher.running:
             self._idle.set()
 
     def _release(self, lane: Lane[Message]) -> None:

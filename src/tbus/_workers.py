@@ -197,6 +197,7 @@ class _Worker:
         is spent (then True: run again)."""
         failure: Exception | None = None
         more = True
+        self.evicted = False
         self.scope = self._runtime.open_scope()
         self.evicted = False
         try:

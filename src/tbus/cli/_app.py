@@ -18,7 +18,6 @@ from ._escape import escaped
 from ._pub_sub import pub, sub
 from ._topics import lag, topics
 
-
 _LOG_LINES = 3
 
 

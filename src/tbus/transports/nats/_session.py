@@ -4,7 +4,7 @@ nats-py reconnects by itself: a fixed number of times, after a fixed wait, with 
 its own and an order of its own. Here each client has one connection and then is done;
 what follows is decided by the `Link` above.
 
-Two of the client's private parts are used, and looked for when a connection is made:
+Three of the client's private parts are used, and looked for when a connection is made:
 
 - `Client._transport`, to write a batch of commands at once. Its public `publish` costs
   more than twice as much per message, and leaves the writing to a further task.
@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import math
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -78,6 +77,7 @@ class Session:
         self._connected = False
         self._out: list[bytes] = []
         self._requests: dict[bytes, asyncio.Future[tuple[bytes, bytes | None]]] = {}
+        self._pings: set[asyncio.Future[bool]] = set()
         self._request_count = 0
         self._inbox: Subscription
         self._prefix = ""
@@ -155,12 +155,15 @@ class Session:
         if not self.lost.is_set():
             self.reason = reason
             self.lost.set()
-            for future in self._requests.values():
-                if not future.done():
-                    future.set_exception(SessionLost(reason))
+            for request in self._requests.values():
+                if not request.done():
+                    request.set_exception(SessionLost(reason))
+            for ping in self._pings:
+                if not ping.done():
+                    ping.set_exception(SessionLost(reason))
 
     async def _on_error(self, error: Exception) -> None:
-        if not self._connected:
+        if not self._connected and not self.lost.is_set():
             # Raised out of the client's connect, which would otherwise try for ever.
             raise _ConnectFailed(str(error) or type(error).__name__) from error
         if isinstance(error, nats.errors.SlowConsumerError):
@@ -251,29 +254,20 @@ class Session:
         self.flush()
         if self.lost.is_set():
             raise SessionLost(self.reason)
-
-        async def leave_when_lost() -> None:
-            await self.lost.wait()
-            group.cancel_scope.cancel()
-
-        answered = False
+        # The client's own `flush` must not be cancelled: the answer to its ping, when it
+        # comes after all, would then end the client's reader.
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._pings.add(answer)
         try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(leave_when_lost)
-                await self._ping(timeout)
-                answered = True
-                group.cancel_scope.cancel()
+            await self._client._send_ping(answer)
+            await asyncio.wait((answer,), timeout=timeout)
         except OSError as error:
             raise SessionLost(str(error)) from error
-        if not answered:
-            raise SessionLost(self.reason)
-
-    async def _ping(self, timeout: float) -> None:
-        try:
-            async with asyncio.timeout(timeout):
-                await self._client.flush(timeout=math.ceil(timeout) + 1)
-        except (nats.errors.Error, TimeoutError) as error:
-            raise NoAnswer(f"{self.address} did not answer a ping within {timeout} s") from error
+        finally:
+            self._pings.discard(answer)
+        if not answer.done():
+            raise NoAnswer(f"{self.address} did not answer a ping within {timeout} s")
+        answer.result()
 
     async def api(self, call: str, body: object = None, timeout: float = 5.0) -> dict[str, Any]:
         """Ask JetStream's API.
