@@ -7,7 +7,7 @@
 Everything a bus starts lives in nurseries that it owns: leaving the block leaves nothing.
 """
 
-from ._bus import Bus, Health, open_bus
+from ._bus import Bus, Health
 from ._census import Census
 from ._config import (
     BusConfig,
@@ -54,6 +54,7 @@ from ._events import (
 )
 from ._message import Message, Position, PublishOutcome, Receipt
 from ._messages import Messages, PulledMessage
+from ._open import open_bus
 from ._publisher import PipelinedPublisher, PublisherStatistics
 from ._retry import Backoff, Retry
 from ._subscription import Subscription, SubscriptionStatistics

@@ -1,4 +1,4 @@
-"""The bus: it owns everything that runs, and wires the rooms together.
+"""The bus: what its users call, and the steps of its end.
 
 Nothing is started anywhere but in the nursery of `open_bus`, or inside the transport's
 own context manager, which is entered and left there. The end has seven steps, each with a
@@ -12,39 +12,39 @@ deadline, so that a dead broker can hold none of them:
 6. the transport ends: clients, loop, thread, server process;
 7. the nursery ends, and the statement after the block finds nothing.
 
-After an exception, or a cancellation, in the body, step 2 is left out.
+Steps 1 to 5 are here, the others in `_open`. (A long file: half of it is the promises of the
+public calls.)
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import anyio
 import attrs
 
-from ._backends import open_backend
 from ._census import Census
 from ._config import BusConfig
 from ._dead_letters import dead_letter_headers, dead_letter_id
 from ._envelope import Envelope
-from ._errors import BusClosed, BusError, ConfigurationError, TransportLost
+from ._errors import BusClosed, ConfigurationError, TransportLost
 from ._event_stream import EventHub, EventReader
 from ._events import Draining
-from ._intake import Intake, IntakeOptions
+from ._intake import Intake
 from ._message import Message, Receipt
 from ._messages import Messages
 from ._publisher import PipelinedPublisher, Publisher
+from ._requests import check_count, check_handler, check_options, check_subscription
 from ._retry import Retry
-from ._runtime import Nursery, Runtime, current_runtime
+from ._runtime import Nursery, Runtime
 from ._subscription import Handler, Subscription
 from ._timers import Timers
 from ._topic import Strategy, TopicOptions, check_group, check_strategy, check_topic
-from ._transport import Feed, FeedRequest, Holding, Lag, Order, Start, Transport
+from ._transport import Feed, Holding, Lag, Order, Start, Transport
 from ._workers import WorkerPool
 
 logger = logging.getLogger("tbus")
@@ -162,7 +162,7 @@ class Bus:
         Raises:
             PublishFailed: on leaving, if there are failures that nobody has read.
         """
-        _check_count("max_in_flight", max_in_flight)
+        check_count("max_in_flight", max_in_flight)
         self._may_send()
         async with PipelinedPublisher(self._publisher, max_in_flight, self._may_send) as publisher:
             yield publisher
@@ -216,10 +216,7 @@ class Bus:
             TransportLost: the broker could not be reached in time.
             BusClosed: the bus is ending.
         """
-        if not callable(handler):
-            raise ConfigurationError("it must be an async function", field="handler", value=handler)
-        if not timeout > 0:
-            raise ConfigurationError("more than 0 seconds", field="timeout", value=timeout)
+        check_handler(handler)
         subscription = Subscription(
             topic, group, handler, decode, timeout, self._runtime, self._pool, self._close_one
         )
@@ -283,27 +280,10 @@ class Bus:
         start: Start | None,
         on_ready: Callable[[], None],
     ) -> Intake:
-        check_topic(topic)
-        if group is not None:
-            check_group(group)
-        if dead_letter is not None:
-            dead_letter = check_topic(dead_letter.replace("<topic>", topic))
-            if dead_letter == topic:
-                raise ConfigurationError(
-                    "a topic cannot be its own dead-letter topic", field="dead_letter", value=topic
-                )
-        if order not in ("key", "partition", "none"):
-            raise ConfigurationError(
-                "one of 'key', 'partition', 'none'", field="order", value=order
-            )
-        options = IntakeOptions(
-            concurrency=_check_count("concurrency", concurrency or self.config.concurrency),
-            max_in_flight=_check_count("max_in_flight", max_in_flight or self.config.max_in_flight),
-            order=order,
-            retry=Retry() if retry is None else retry,
-            dead_letter=dead_letter,
-            timeout=timeout,
-        )
+        options, wanted = check_subscription(
+            self.config, topic, group, concurrency, max_in_flight, order, timeout, retry,
+            dead_letter, start,
+        )  # fmt: skip
         self._may_subscribe()
         name = (topic, group, 0 if group is not None else id(reader))
         if name in self._readers:
@@ -314,17 +294,7 @@ class Bus:
             )
         self._readers[name] = None  # held while the broker is asked
         try:
-            feed = await self.transport.open_feed(
-                FeedRequest(
-                    topic=topic,
-                    group=group,
-                    order=order,
-                    start=start or ("latest" if group is None else "earliest"),
-                    max_in_flight=options.max_in_flight,
-                    max_in_flight_bytes=self.config.max_in_flight_bytes,
-                    ack_wait=self.config.nats.ack_wait,
-                )
-            )
+            feed = await self.transport.open_feed(wanted)
         except BaseException:
             del self._readers[name]
             raise
@@ -371,7 +341,7 @@ class Bus:
         check_topic(topic)
         check_strategy(strategy)
         self._may_subscribe()
-        return await self.transport.configure_topic(topic, options or TopicOptions(), strategy)
+        return await self.transport.configure_topic(topic, check_options(options), strategy)
 
     async def get_topic(self, topic: str) -> TopicOptions | None:
         """What the broker has, or None."""
@@ -442,7 +412,7 @@ class Bus:
         Args:
             buffer: events that wait for a slow reader; then it sees `EventsMissed`.
         """
-        with self._hub.open(_check_count("buffer", buffer)) as reader:
+        with self._hub.open(check_count("buffer", buffer)) as reader:
             yield reader
 
     # Inside
@@ -573,78 +543,3 @@ class Bus:
             scope.deadline = max(clock() + FLUSH_WAIT, deadline)
             await self.transport.flush()
         self.transport.abandon()
-
-
-@asynccontextmanager
-async def open_bus(
-    where: str | Path | BusConfig = "memory://", /, **overrides: Any
-) -> AsyncIterator[Bus]:
-    """Open a bus; leaving the block ends it, and leaves nothing.
-
-    Args:
-        where: a URL (`memory://[name]`, `nats://host:port`, `nats+embedded://`), a
-            `BusConfig`, or the path of a TOML or YAML file with one.
-        overrides: fields of `BusConfig`, over what `where` says.
-
-    Raises:
-        ConfigurationError: a value that tbus cannot work with; nothing was started.
-        TransportLost: the broker could not be reached within its connect timeout.
-        BusError: the bus itself failed while it was open; its causes are attached. An
-            exception of the body, and a cancellation from outside, leave as themselves.
-    """
-    config = BusConfig.load(where, **overrides)
-    runtime = current_runtime()
-    hub = EventHub()
-    body_error: BaseException | None = None
-    causes: list[BaseException] = []
-    try:
-        async with AsyncExitStack() as stack:
-            backend = await stack.enter_async_context(open_backend(config, hub.emit))
-            async with runtime.open_nursery() as nursery:
-                bus = Bus(config, runtime, backend.transport, nursery, hub, backend.holdings)
-                causes = bus._causes
-                bus._start("timers", None, bus._timers.run)
-                if backend.server is not None:
-                    bus._start("server watch", None, backend.wait_server_died)
-                bus._start("transport watch", None, backend.transport.wait_failed)
-                try:
-                    with runtime.open_scope() as scope:
-                        bus._on_failure = scope.cancel
-                        if causes:
-                            scope.cancel()
-                        yield bus
-                except BaseException as error:  # noqa: ASYNC103, BLE001 - raised at the door
-                    body_error = error
-                with anyio.CancelScope(shield=True):
-                    await bus._end(graceful=body_error is None and not causes)
-                nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        causes.extend(group.exceptions)
-    except Exception as error:
-        if body_error is None and not causes:
-            raise
-        causes.append(error)
-    finally:
-        hub.end()
-    _raise_at_the_door(body_error, causes)
-
-
-def _raise_at_the_door(body_error: BaseException | None, causes: list[BaseException]) -> None:
-    """What leaves the block: the body's exception, else what stopped the bus, else nothing."""
-    for cause in causes:
-        if not isinstance(cause, Exception):
-            raise cause  # KeyboardInterrupt, SystemExit
-    if body_error is not None:
-        if causes:
-            texts = "; ".join(f"{type(cause).__name__}: {cause}" for cause in causes)
-            body_error.add_note(f"tbus: the bus had failed, too: {texts}")
-        raise body_error
-    if causes:
-        first = causes[0]
-        raise BusError(f"the bus has failed: {first}", causes) from first
-
-
-def _check_count(field: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError("a whole number of at least 1", field=field, value=value)
-    return value

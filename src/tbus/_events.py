@@ -108,7 +108,7 @@ class Stalled(Event):
     skipped, and it is tried again after `delay` seconds.
 
     Attributes:
-        age: seconds since it was first delivered to this process.
+        age: seconds since it first failed in this process.
     """
 
     topic: str

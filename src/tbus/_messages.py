@@ -19,7 +19,8 @@ class PulledMessage(Message):
 
     Leaving the block normally settles it. An exception counts as a failed attempt: the
     retry policy decides, the exception goes on, and the message is yielded again later
-    with its next attempt. A cancellation gives it back without an attempt.
+    with its next attempt. After a cancellation it is yielded again with the same attempt, or
+    given back if the reading ends.
     """
 
     _messages: Messages | None = attrs.field(default=None, repr=False)
@@ -71,7 +72,7 @@ class Messages:
                     self._ready = self._runtime.one_shot()
                 await self._ready.wait()
             elif lane.head in self.intake.graves:
-                await self.intake.failed(lane, Doomed())
+                await self._fail(lane, Doomed())
             else:
                 break
         message = lane.head
@@ -101,19 +102,27 @@ class Messages:
     async def _settle(self, lane: Lane[Message], error: BaseException | None) -> None:
         if lane not in self._out:
             return  # the bus ended in between, and gave it back
+        # From here on it is not the bus that gives it back: what follows ends by itself.
+        self._out.discard(lane)
         if error is None:
-            self._out.discard(lane)
             self.intake.done(lane)
         elif isinstance(error, Exception):
-            try:
-                await self.intake.failed(lane, error)
-            except BaseException:
-                self.intake.interrupted(lane)
-                raise
-            finally:
-                self._out.discard(lane)
+            await self._fail(lane, error)
         else:
-            self._out.discard(lane)
-            self.intake.interrupted(lane)
+            self._give_back(lane)
         if self.intake.dispatcher.ready:
+            self.on_ready()
+
+    async def _fail(self, lane: Lane[Message], error: Exception) -> None:
+        try:
+            await self.intake.failed(lane, error)
+        except BaseException:
+            self._give_back(lane)
+            raise
+
+    def _give_back(self, lane: Lane[Message]) -> None:
+        """It was not handled. Whoever was cancelled may well go on reading: then it is
+        yielded again, with the attempt it had."""
+        self.intake.interrupted(lane)
+        if not self._ended and self.intake.dispatcher.release(lane):
             self.on_ready()

@@ -131,9 +131,9 @@ class Publisher:
             _check_text("id", id, 256)
         if timeout is None:
             timeout = self.timeout
-        elif not timeout > 0:
+        elif isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
             raise ConfigurationError(
-                "a timeout is more than 0 seconds", field="timeout", value=timeout
+                "a number of seconds, more than 0", field="timeout", value=timeout
             )
         return Outgoing(
             topic,

@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tbus.cli._demo_census import ProcessCensus
@@ -97,3 +98,19 @@ def children_of(pid: int) -> list[int]:
         for listing in Path(f"/proc/{pid}/task").glob("*/children")
         for child in listing.read_text().split()
     ]
+
+
+def wait_server(process: subprocess.Popen[str]) -> int:
+    """The id of the nats-server that a command has started, as soon as there is one.
+
+    Not just any child: importing Trio runs a program, too, for a moment.
+    """
+    while process.poll() is None:
+        for child in children_of(process.pid):
+            # One that has ended meanwhile is none.
+            with suppress(OSError):
+                program = Path(f"/proc/{child}/cmdline").read_bytes().partition(b"\0")[0]
+                if program.endswith(b"nats-server"):
+                    return child
+        time.sleep(0.002)  # a process tells nobody that it has begun
+    raise AssertionError(f"ended with {process.returncode}, and started no server")

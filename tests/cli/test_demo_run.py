@@ -12,7 +12,7 @@ import pytest
 
 from tbus.cli._app import run
 from tbus.cli._demo_command import GRACE
-from tests.cli.kit import children_of, send, started, tbus
+from tests.cli.kit import send, started, tbus, wait_server
 
 pytestmark = pytest.mark.broker
 
@@ -82,8 +82,7 @@ def test_a_signal_ends_it_within_its_grace_with_a_summary_and_no_server(number):
         for line in process.stdout:
             if "subscribed" in line:
                 break
-        server = children_of(process.pid)
-        assert len(server) == 1
+        server = wait_server(process)
         before = time.monotonic()
         send(process, number)
         out, err = process.communicate(timeout=40)
@@ -93,17 +92,16 @@ def test_a_signal_ends_it_within_its_grace_with_a_summary_and_no_server(number):
     assert "ended early" in out
     assert "nothing left behind" in out
     assert "Ended by the user" in out
-    assert not Path(f"/proc/{server[0]}").exists()
+    assert not Path(f"/proc/{server}").exists()
 
 
 def test_a_signal_with_json_ends_with_a_report_of_what_was_done():
     with started("demo", "--events", "200000", "--json") as process:
-        while not children_of(process.pid):
-            assert process.poll() is None
-            time.sleep(0.005)
+        server = wait_server(process)
         send(process, signal.SIGINT)
         out, err = process.communicate(timeout=40)
     assert (process.returncode, err) == (130, "")
+    assert not Path(f"/proc/{server}").exists()
     if out:  # else it was ended before the bus was open, and had nothing to report
         assert json.loads(out)["signal"] == signal.SIGINT
 
@@ -114,8 +112,7 @@ def test_a_server_that_dies_ends_the_demo_with_one_clear_error():
         for line in process.stdout:
             if "subscribed" in line:
                 break
-        (server,) = children_of(process.pid)
-        os.kill(server, signal.SIGKILL)
+        os.kill(wait_server(process), signal.SIGKILL)
         _, err = process.communicate(timeout=40)
     assert process.returncode == 1
     assert err.startswith("tbus: the bus has failed: the embedded nats-server ended by itself")

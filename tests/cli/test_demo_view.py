@@ -72,6 +72,15 @@ async def test_a_file_gets_lines_and_not_one_escape_sequence():
     assert all(line == line.rstrip() for line in file.getvalue().splitlines())
 
 
+async def test_a_file_gets_no_frame_even_where_colours_are_forced():
+    file = io.StringIO()
+    view = View(make_console(file, FORCE_COLOR="1"))
+    draw(view)
+    view.end()
+    assert "published" not in file.getvalue()
+    assert "\x1b[?25l" not in file.getvalue()
+
+
 async def test_a_dumb_terminal_gets_no_frame_and_no_escape_sequence():
     file = Terminal()
     view = View(make_console(file, TERM="dumb"))

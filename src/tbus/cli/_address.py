@@ -42,9 +42,7 @@ def as_topic(_context: click.Context, _parameter: click.Parameter, name: str) ->
     return _checked(check_topic, name)
 
 
-def as_group(
-    _context: click.Context, _parameter: click.Parameter, name: str | None
-) -> str | None:
+def as_group(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
     """For `callback=`: a group's name, if one is given."""
     return None if name is None else _checked(check_group, name)
 

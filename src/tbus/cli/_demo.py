@@ -14,11 +14,12 @@ from typing import Protocol
 import attrs
 import trio
 
-from .._bus import Bus, open_bus
+from .._bus import Bus
 from .._config import BusConfig
 from .._envelope import Envelope
 from .._errors import PublishFailed, TbusError
 from .._message import Message, PublishOutcome
+from .._open import open_bus
 from .._retry import Retry
 from .._subscription import Subscription
 from .._transport import Order as OrderBy

@@ -45,9 +45,7 @@ class _Nobody:
 @click.option("--events", type=_COUNT, default=10_000, show_default=True, help="To publish.")
 @click.option("--customers", type=_COUNT, default=500, show_default=True, help="Keys.")
 @click.option("--topics", type=click.IntRange(1, 100), default=5, show_default=True)
-@click.option(
-    "--concurrency", type=_COUNT, default=8, show_default=True, help="Handlers at once."
-)
+@click.option("--concurrency", type=_COUNT, default=8, show_default=True, help="Handlers at once.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of everything random.")
 @click.option(
     "--store",

@@ -102,9 +102,7 @@ class View:
 
     def _start(self) -> None:
         self._size = self._console.size
-        self._live = Live(
-            self._frame(), console=self._console, auto_refresh=False, transient=True
-        )
+        self._live = Live(self._frame(), console=self._console, auto_refresh=False, transient=True)
         self._live.start(refresh=True)
 
     def _print(self, line: RenderableType) -> None:
@@ -137,10 +135,14 @@ class View:
             self._bar(topics, topic, tally.by_topic[topic], totals[topic], "blue")
         if hidden := len(totals) - len(shown):
             topics.add_row(Text(f"and {hidden} more", style="dim"), "", "")
-        return Padding(
-            Group(Text(), bars, Text(), self._figures(), Text(), topics),
-            (0, 2),
-        ) if self._console.height > 12 else Padding(Group(bars, self._figures()), (0, 2))
+        return (
+            Padding(
+                Group(Text(), bars, Text(), self._figures(), Text(), topics),
+                (0, 2),
+            )
+            if self._console.height > 12
+            else Padding(Group(bars, self._figures()), (0, 2))
+        )
 
     def _totals(self) -> dict[str, int]:
         totals = dict.fromkeys(self._plan.topics, 0)

@@ -10,9 +10,9 @@ import subprocess
 import attrs
 import click
 
-from .._bus import open_bus
 from .._config import BusConfig
 from .._errors import ConfigurationError, TbusError
+from .._open import open_bus
 from ..servers._binary import find_nats_server
 from ._address import json_option, url_option
 from ._escape import escaped

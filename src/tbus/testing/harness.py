@@ -8,7 +8,8 @@ from enum import Flag, auto
 from typing import Any, Protocol, cast
 from uuid import uuid4
 
-from .._bus import Bus, open_bus
+from .._bus import Bus
+from .._open import open_bus
 from ..transports.memory import MemoryTransport
 from .census import ProcessCensus, take_census
 
@@ -82,11 +83,7 @@ class MemoryHarness:
     """The memory broker, as a `Harness`; its faults are those of `MemoryTransport.faults`."""
 
     abilities = (
-        Ability.DEDUPLICATE
-        | Ability.FILL
-        | Ability.CUT
-        | Ability.SUSPEND
-        | Ability.REMOVE_CONSUMER
+        Ability.DEDUPLICATE | Ability.FILL | Ability.CUT | Ability.SUSPEND | Ability.REMOVE_CONSUMER
     )
 
     def __init__(self) -> None:

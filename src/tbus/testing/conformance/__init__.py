@@ -5,6 +5,7 @@ pytest, one test runs them all::
 
     pytest.register_assert_rewrite("tbus.testing.conformance")
 
+
     @pytest.mark.parametrize("case", conformance.cases(MyHarness.abilities), ids=str)
     async def test_conformance(case):
         await case.run(MyHarness())

@@ -89,7 +89,7 @@ async def a_subscribe_cancelled_anywhere_leaves_the_group_to_whoever_comes_next(
 @case(trio_only=True, limit=50)
 async def reading_cancelled_anywhere_loses_no_message_and_no_attempt(harness: Harness) -> None:
     topic = harness.topic()
-    settled: list[int] = []
+    handled: list[int] = []
     published = 0
     async with harness.open_bus() as bus:
 
@@ -98,22 +98,22 @@ async def reading_cancelled_anywhere_loses_no_message_and_no_attempt(harness: Ha
                 async with await anext(messages) as message:
                     assert message.attempt == 1
                     await bus.ping()
-                settled.append(int(message.body))
+                    handled.append(int(message.body))
 
         async def refill(_: object = None) -> None:
             nonlocal published
-            while published < len(settled) + 4:
+            while published < len(handled) + 4:
                 await bus.publish(topic, str(published).encode(), key="k")
                 published += 1
 
         await refill()
         assert await cancel_at_every_checkpoint(read, after=refill) >= 2
         async with bus.open_messages(topic, group="g") as messages:
-            while len(settled) < published:
+            while len(handled) < published:
                 async with await anext(messages) as message:
-                    settled.append(int(message.body))
+                    handled.append(int(message.body))
         assert (await bus.lag(topic, "g")).messages == 0
-    assert settled == list(range(published))
+    assert handled == list(range(published))
 
 
 @case(trio_only=True, limit=50)

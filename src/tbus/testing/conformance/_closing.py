@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anyio
+import anyio.lowlevel
 
 from ..._bus import Bus
 from ..._errors import BusClosed, BusError, ConsumerGone
@@ -57,37 +58,36 @@ async def handlers_may_publish_while_the_bus_drains_and_nobody_else(harness: Har
     topic, other = harness.topic(), harness.topic()
     found: list[object] = []
 
-    async with anyio.create_task_group() as tasks:
-        async with harness.open_bus() as bus:
-            entered = anyio.Event()
-            outside = anyio.Event()
+    async with anyio.create_task_group() as tasks, harness.open_bus() as bus:
+        entered = anyio.Event()
+        outside = anyio.Event()
 
-            async def handle(message: Message) -> None:
-                entered.set()
-                await outside.wait()
-                found.append((await bus.publish(other, b"still")).topic)
-                async with bus.open_publisher() as publisher:
-                    await publisher.send(other, b"there")
-                with raising(BusClosed):
-                    await bus.subscribe(other, Seen())
+        async def handle(message: Message) -> None:
+            entered.set()
+            await outside.wait()
+            found.append((await bus.publish(other, b"still")).topic)
+            async with bus.open_publisher() as publisher:
+                await publisher.send(other, b"there")
+            with raising(BusClosed):
+                await bus.subscribe(other, Seen())
 
-            async def watch() -> None:
-                await bus.draining.wait()
-                with raising(BusClosed, "ending"):
-                    await bus.publish(other, b"late")
-                with raising(BusClosed):
-                    await bus.subscribe(other, Seen())
-                with raising(BusClosed):
-                    async with bus.open_publisher():
-                        pass
-                found.append("refused")
-                assert bus.health().state == "draining"
-                outside.set()
+        async def watch() -> None:
+            await bus.draining.wait()
+            with raising(BusClosed, "ending"):
+                await bus.publish(other, b"late")
+            with raising(BusClosed):
+                await bus.subscribe(other, Seen())
+            with raising(BusClosed):
+                async with bus.open_publisher():
+                    pass
+            found.append("refused")
+            assert bus.health().state == "draining"
+            outside.set()
 
-            await bus.subscribe(topic, handle, group="g")
-            await bus.publish(topic, b"a")
-            await entered.wait()
-            tasks.start_soon(watch)
+        await bus.subscribe(topic, handle, group="g")
+        await bus.publish(topic, b"a")
+        await entered.wait()
+        tasks.start_soon(watch)
     assert found == ["refused", other]
     seen = Seen()
     async with harness.open_bus() as bus:
@@ -100,9 +100,8 @@ async def handlers_may_publish_while_the_bus_drains_and_nobody_else(harness: Har
 @case()
 async def a_bus_that_has_ended_refuses_everything(harness: Harness) -> None:
     topic = harness.topic()
-    async with harness.open_bus() as bus:
-        async with bus.open_publisher() as publisher:
-            pass
+    async with harness.open_bus() as bus, bus.open_publisher() as publisher:
+        pass
     with raising(BusClosed):
         await bus.publish(topic, b"")
     with raising(BusClosed):
@@ -150,7 +149,7 @@ async def a_handler_may_close_its_own_subscription(harness: Harness) -> None:
     async def close(message: Message) -> None:
         handled.append(message.body)
         await subscription.close()
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         closed.set()
 
     async with harness.open_bus() as bus:

@@ -64,15 +64,14 @@ async def a_reader_that_is_too_slow_sees_how_many_it_missed(harness: Harness) ->
 async def events_end_with_the_bus_and_tell_that_it_drains(harness: Harness) -> None:
     found = []
     reading = anyio.Event()
-    async with anyio.create_task_group() as tasks:
-        async with harness.open_bus(grace=1.5) as bus:
+    async with anyio.create_task_group() as tasks, harness.open_bus(grace=1.5) as bus:
 
-            async def read() -> None:
-                async with bus.open_events() as events:
-                    reading.set()
-                    async for event in events:
-                        found.append(event)
+        async def read() -> None:
+            async with bus.open_events() as events:
+                reading.set()
+                async for event in events:
+                    found.append(event)
 
-            tasks.start_soon(read)
-            await reading.wait()
+        tasks.start_soon(read)
+        await reading.wait()
     assert found[-1] == Draining(1.5)

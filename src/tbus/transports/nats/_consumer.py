@@ -19,10 +19,11 @@ The laws:
 6. **A consumer or stream that was removed is an error**, unless the server lost it with its
    memory: then it is made again.
 
-7. **A clean end is remembered.** At the end everything unsettled is given back in order, and a
-   mark is left in the consumer's metadata: which run of the server, and how far it had
-   delivered. Who attaches next and finds the mark true need not go back, so nothing that was
-   settled comes again.
+7. **What was settled out of order is remembered.** At the end, what is settled beyond the ack
+   floor is left in the consumer's metadata. Who reads next goes back to the floor like after
+   any other end, recognises those messages, and settles them again without handing them over.
+   (Giving back by nak is no way to keep an order: the server may put what it takes from its
+   queue of redeliveries back at the end of it.)
 
 On servers from 2.11 to 2.13, which know no reset, the consumer is removed and made again
 behind the ack floor.
@@ -37,6 +38,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import attrs
+import msgspec
 from nats.aio.subscription import Subscription
 
 from ..._errors import (
@@ -83,8 +85,11 @@ reads any more."""
 CLOSE_WAIT = 5.0
 """Seconds for each question at the end; whoever closes has a deadline of its own."""
 
-CLEAN = "tbus.clean"
-"""The mark of a clean end, in the consumer's metadata."""
+SETTLED = "tbus.settled"
+"""Where in the consumer's metadata the runs beyond the floor are left."""
+
+MAX_RUNS = 4096
+"""The server bounds metadata to 128 KiB; runs beyond this many are repeated."""
 
 RESETS = 20
 RESETS_WITHIN = 10.0
@@ -94,6 +99,17 @@ NINE = 9
 
 RESET_SINCE = (2, 14)
 ORDER_SINCE = (2, 11)
+
+
+class _Left(msgspec.Struct, array_like=True):
+    """What a reader leaves to the next one."""
+
+    stream: str
+    floor: int
+    runs: list[tuple[int, int]]
+
+
+_decode_left = msgspec.json.Decoder(_Left).decode
 
 
 @attrs.define(eq=False)
@@ -141,8 +157,7 @@ class Consumer:
         self._session: Session | None = None
         self._inbox: Subscription | None = None
         self._generation = 0
-        self._seen_to = 0
-        """Up to here the consumer had delivered when it was attached to."""
+        self._settled_before: list[tuple[int, int]] = []
         self._next = 0
         """The consumer sequence that comes next."""
         self._asked = 0
@@ -225,17 +240,15 @@ class Consumer:
             await session.unsubscribe(inbox)
         info = await self._find_or_make(session)
         pending = info["num_ack_pending"] or info["num_redelivered"]
-        clean = self._is_clean(session, info)
-        if self._ordered and (reason is not None or (pending and not clean)):
+        if self._ordered and (reason is not None or pending):
             info = await self._reset(session, info)
             if reason is not None:
                 self._emit(FeedReset(self.request.topic, self.request.group, reason))
         if generation != self._generation:
             return  # attached or detached again meanwhile
-        self._seen_to = info["delivered"]["stream_seq"]
         if self._mark is None:
-            start = "ack_floor" if clean and self._ordered else "delivered"
-            self._mark = Watermark(info[start]["stream_seq"])
+            self._mark = Watermark(info["delivered"]["stream_seq"])
+            self._settled_before = self._read_settled(info)
         self._next = info["delivered"]["consumer_seq"] + 1
         self._heard = self._loop.time()
         subject = session.new_inbox()
@@ -251,16 +264,27 @@ class Consumer:
             return
         self._pull()
 
-    def _is_clean(self, session: Session, info: Config) -> bool:
-        """Whether whoever read last gave everything back in order, and nothing came since."""
-        mark = info["config"].get("metadata", {}).get(CLEAN)
-        return bool(mark == f"{session.server}:{info['delivered']['consumer_seq']}")
+    def _read_settled(self, info: Config) -> list[tuple[int, int]]:
+        """The runs that an earlier reader settled beyond the floor."""
+        text = info["config"].get("metadata", {}).get(SETTLED)
+        if not self._ordered or text is None:
+            return []
+        try:
+            left = _decode_left(text)
+        except msgspec.MsgspecError:
+            logger.warning("%s: the mark of an earlier reader cannot be read", self.name)
+            return []
+        if left.stream != self._stream_created or left.floor > info["ack_floor"]["stream_seq"]:
+            return []  # of another stream; or somebody has set the group back, to read again
+        return left.runs
 
-    async def _leave_clean(self, session: Session) -> None:
-        info = await session.api(f"CONSUMER.INFO.{self.stream}.{self.name}", timeout=1.0)
+    async def _leave_settled(self, session: Session) -> None:
+        assert self._mark is not None
+        left = _Left(self._stream_created, self._mark.frontier, self._mark.runs()[:MAX_RUNS])
+        info = await session.api(f"CONSUMER.INFO.{self.stream}.{self.name}", timeout=CLOSE_WAIT)
         config = info["config"]
-        mark = f"{session.server}:{self._next - 1}"
-        config["metadata"] = {**config.get("metadata", {}), CLEAN: mark}
+        text = msgspec.json.encode(left).decode()
+        config["metadata"] = {**config.get("metadata", {}), SETTLED: text}
         await self._make(session, config)
 
     async def _find_or_make(self, session: Session) -> Config:
@@ -447,18 +471,22 @@ class Consumer:
         mark = self._mark
         assert mark is not None
         request = self.request
-        expected = max(mark.highest, self._seen_to) + 1
+        expected = mark.highest + 1
+        known = self._in_flight.get(position)
+        if known is not None:
+            known.reply = reply
+            return
         if not mark.open(position):
-            known = self._in_flight.get(position)
-            if known is not None:
-                known.reply = reply
+            # What a group shares without order may come back from another process, so only
+            # who reads alone knows that it has been settled.
+            if self._ordered and mark.is_settled(position):
+                self._acknowledge(reply)
                 return
-            if self._ordered or mark.is_settled(position):
-                if self._ordered:
-                    self._acknowledge(reply)
-                    return
-                # Given back by us or somebody else: handle it again.
-                mark.reopen(position)
+            mark.reopen(position)
+        elif self._settled_before and self._was_settled_before(position):
+            mark.complete(position)
+            self._acknowledge(reply)
+            return
         elif self._ordered and position > expected and self._streams.is_own:
             self._fail(MessagesLost(request.topic, expected, position - 1))
             return
@@ -480,6 +508,12 @@ class Consumer:
                 token=self._incarnation,
             )
         )
+
+    def _was_settled_before(self, position: int) -> bool:
+        runs = self._settled_before
+        while runs and runs[0][1] < position:
+            runs.pop(0)
+        return bool(runs) and runs[0][0] <= position
 
     def _hand_over(self) -> None:
         batch, self._buffer = self._buffer, []
@@ -551,10 +585,10 @@ class Consumer:
         self._bytes -= known.size
         self._too_big = False
         assert self._mark is not None
-        self._mark.complete(position)
         if verdict is Verdict.DONE:
+            self._mark.complete(position)
             self._acknowledge(known.reply)
-        else:
+        elif not self._ordered:
             self._give_back(known.reply)
         if not self._pull_pending:
             self._pull_pending = True
@@ -604,11 +638,11 @@ class Consumer:
                 await session.drain(inbox, CLOSE_WAIT)
             if self.request.group is None:
                 await session.api(f"CONSUMER.DELETE.{self.stream}.{self.name}", timeout=CLOSE_WAIT)
-            else:
-                for position in sorted(self._in_flight):
-                    self._give_back(self._in_flight[position].reply)
-                if self._ordered and inbox is not None and self._in_flight:
-                    await self._leave_clean(session)
+            elif not self._ordered:
+                for known in self._in_flight.values():
+                    self._give_back(known.reply)
+            elif self._mark is not None and self._mark.runs():
+                await self._leave_settled(session)
             await session.ping(CLOSE_WAIT)
         except ApiError as error:
             logger.debug("closing %s: %s", self.name, error)

@@ -184,11 +184,6 @@ class Session:
         return (version.major, version.minor)
 
     @property
-    def server(self) -> str:
-        """Names this run of the server: another one after each of its restarts."""
-        return str(self._client._server_info.get("server_id", ""))
-
-    @property
     def max_payload(self) -> int:
         """Largest message that the server takes: headers and body, in bytes."""
         return self._client.max_payload

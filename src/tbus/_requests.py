@@ -1,0 +1,128 @@
+"""What a subscription asks for, checked before the broker is asked."""
+
+from __future__ import annotations
+
+import inspect
+from datetime import datetime
+from typing import Any, get_args
+
+from ._config import BusConfig
+from ._errors import ConfigurationError
+from ._intake import IntakeOptions
+from ._message import Position
+from ._retry import Retry
+from ._topic import TopicOptions, check_group, check_topic
+from ._transport import FeedRequest, Order, Start
+
+
+def check_subscription(
+    config: BusConfig,
+    topic: str,
+    group: str | None,
+    concurrency: int | None,
+    max_in_flight: int | None,
+    order: Order,
+    timeout: float,
+    retry: Retry | None,
+    dead_letter: str | None,
+    start: Start | None,
+) -> tuple[IntakeOptions, FeedRequest]:
+    """The arguments of `Bus.subscribe`, with their defaults, for the intake and the broker.
+
+    Raises:
+        ConfigurationError, InvalidTopic: one of them cannot be used.
+    """
+    check_topic(topic)
+    if group is not None:
+        check_group(group)
+    if order not in get_args(Order):
+        raise ConfigurationError("one of 'key', 'partition', 'none'", field="order", value=order)
+    if retry is not None and not isinstance(retry, Retry):
+        raise ConfigurationError("it is a Retry(...), or None", field="retry", value=retry)
+    options = IntakeOptions(
+        concurrency=_count_or("concurrency", concurrency, config.concurrency),
+        max_in_flight=_count_or("max_in_flight", max_in_flight, config.max_in_flight),
+        order=order,
+        retry=Retry() if retry is None else retry,
+        dead_letter=_check_dead_letter(dead_letter, topic),
+        timeout=check_seconds("timeout", timeout),
+    )
+    wanted = FeedRequest(
+        topic=topic,
+        group=group,
+        order=order,
+        start=_check_start(start, group),
+        max_in_flight=options.max_in_flight,
+        max_in_flight_bytes=config.max_in_flight_bytes,
+        ack_wait=config.nats.ack_wait,
+    )
+    return options, wanted
+
+
+def check_handler(handler: object) -> None:
+    """A handler is an async function, or an object that is called like one."""
+    is_plain = inspect.isfunction(handler) and not inspect.iscoroutinefunction(handler)
+    if not callable(handler) or isinstance(handler, type) or is_plain:
+        raise ConfigurationError(
+            "it must be an async function: async def handler(message)",
+            field="handler",
+            value=handler,
+        )
+
+
+def check_options(options: Any) -> TopicOptions:
+    """Options of a topic, or the defaults."""
+    if options is None:
+        return TopicOptions()
+    if not isinstance(options, TopicOptions):
+        raise ConfigurationError("it is a TopicOptions(...)", field="options", value=options)
+    return options
+
+
+def check_count(field: str, value: Any) -> int:
+    """A whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError("a whole number of at least 1", field=field, value=value)
+    return value
+
+
+def check_seconds(field: str, value: Any) -> float:
+    """A number of seconds, more than 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ConfigurationError("a number of seconds, more than 0", field=field, value=value)
+    return value
+
+
+def _count_or(field: str, value: int | None, default: int) -> int:
+    return default if value is None else check_count(field, value)
+
+
+def _check_start(start: Any, group: str | None) -> Start:
+    if start is None:
+        return "latest" if group is None else "earliest"
+    if start in ("earliest", "latest"):
+        return start  # type: ignore[no-any-return]
+    if isinstance(start, Position):
+        return start
+    if isinstance(start, datetime):
+        if start.tzinfo is None:
+            raise ConfigurationError(
+                "a time needs its zone: datetime.now(UTC), say", field="start", value=start
+            )
+        return start
+    raise ConfigurationError(
+        "one of 'earliest', 'latest', a datetime, a Position", field="start", value=start
+    )
+
+
+def _check_dead_letter(dead_letter: Any, topic: str) -> str | None:
+    if dead_letter is None:
+        return None
+    if not isinstance(dead_letter, str):
+        raise ConfigurationError("a topic, or None", field="dead_letter", value=dead_letter)
+    target = check_topic(dead_letter.replace("<topic>", topic))
+    if target == topic:
+        raise ConfigurationError(
+            "a topic cannot be its own dead-letter topic", field="dead_letter", value=topic
+        )
+    return target
