@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import traceback
 
+from ._errors import text_of
 from ._message import Headers, Message
 
 MAX_TEXT = 2000
@@ -34,7 +35,7 @@ def dead_letter_headers(
     }
     if error is not None:
         added["Error-Type"] = type(error).__name__
-        added["Error"] = str(error)
+        added["Error"] = text_of(error)
         if tracebacks:
             added["Traceback"] = "".join(traceback.format_exception(error))[-MAX_TEXT:]
     return (
@@ -50,4 +51,6 @@ def dead_letter_id(message: Message) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ⏎ ".join(line.strip() for line in text.splitlines() if line.strip())[:MAX_TEXT].strip()
+    joined = " ⏎ ".join(line.strip() for line in text.splitlines() if line.strip())
+    # Texts of errors may hold what no encoding takes: file names that are no Unicode, say.
+    return joined[:MAX_TEXT].strip().encode("utf-8", "replace").decode()

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from ._message import PublishOutcome
 
 
+def text_of(error: BaseException) -> str:
+    """What an exception says; users' own ones may fail even to say it."""
+    try:
+        return str(error)
+    except Exception as failure:  # noqa: BLE001 - it is told in place of the text
+        return f"<its __str__ raised {type(failure).__name__}>"
+
+
 class TbusError(Exception):
     """The root of everything that tbus raises."""
 

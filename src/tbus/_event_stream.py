@@ -40,8 +40,8 @@ class EventReader:
             self._send.send_nowait(event)
         except anyio.WouldBlock:
             self._missed += 1
-        except anyio.BrokenResourceError:
-            return  # it is being left
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            return  # it has been left, or was told of the end
 
     def end(self) -> None:
         """There will be no more."""

@@ -16,7 +16,7 @@ from functools import partial
 import attrs
 
 from ._dispatch import KeyedDispatcher, Lane
-from ._errors import InvalidEnvelope, TbusError
+from ._errors import InvalidEnvelope, TbusError, text_of
 from ._events import DeadLettered, Discarded, KeyBacklog, MessageRetried, Stalled
 from ._keys import find_key
 from ._message import Message
@@ -251,4 +251,4 @@ class _Grave:
 
 def describe(error: BaseException, limit: int = 500) -> str:
     """Type and text of an exception, bounded."""
-    return f"{type(error).__name__}: {error}"[:limit]
+    return f"{type(error).__name__}: {text_of(error)}"[:limit]

@@ -16,6 +16,7 @@ import attrs
 
 from ._envelope import Envelope, new_event_id
 from ._errors import BusClosed, ConfigurationError, PublishFailed, TbusError
+from ._keys import KEY_HEADERS
 from ._message import Headers, PublishOutcome, Receipt
 from ._runtime import OneShot, Runtime
 from ._topic import check_topic
@@ -43,6 +44,8 @@ def check_headers(headers: Iterable[tuple[str, str]]) -> Headers:
     checked = []
     for pair in headers:
         try:
+            if isinstance(pair, str):  # a mapping gives its names
+                raise TypeError
             name, value = pair
         except (TypeError, ValueError):
             raise ConfigurationError(
@@ -57,6 +60,19 @@ def check_headers(headers: Iterable[tuple[str, str]]) -> Headers:
                 "a header's name is printable ASCII without space or colon",
                 field="headers",
                 value=name[:80],
+            )
+        if name.startswith("Nats-") or name == KEY_HEADERS[0]:
+            raise ConfigurationError(
+                f"{name!r} is reserved: names that begin with Nats- are the server's, and the key"
+                " is given with key=",
+                field="headers",
+                value=name,
+            )
+        if not _is_unicode(value):
+            raise ConfigurationError(
+                f"the value of header {name!r} is no valid Unicode text",
+                field="headers",
+                value=ascii(value[:80]),
             )
         if "\r" in value or "\n" in value:
             raise ConfigurationError(
@@ -73,6 +89,17 @@ def check_headers(headers: Iterable[tuple[str, str]]) -> Headers:
             )
         checked.append((name, value))
     return tuple(checked)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be encoded: a lone surrogate cannot."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Publisher:
@@ -237,6 +264,7 @@ class PipelinedPublisher:
         self._successes: deque[PublishOutcome] | None = None
         self._room: OneShot | None = None
         self._news: OneShot | None = None
+        self._waiting_readers = 0
         self._closed = False
         self._yielded = self._runtime.clock()
         self._since_yield = 0
@@ -317,7 +345,11 @@ class PipelinedPublisher:
                 raise StopAsyncIteration
             if self._news is None:
                 self._news = self._runtime.one_shot()
-            await self._news.wait()
+            self._waiting_readers += 1
+            try:
+                await self._news.wait()
+            finally:
+                self._waiting_readers -= 1
 
     def _resolve(self, outgoing: Outgoing, result: Receipt | TbusError) -> None:
         self._unresolved.discard(outgoing)
@@ -375,6 +407,9 @@ class PipelinedPublisher:
                 outgoing.withdrawn = True
             self._tell()
         if error is None:
+            # Who waits for outcomes gets the last of them before they are raised here.
+            while self._failures and self._waiting_readers:
+                await self._runtime.checkpoint()  # noqa: ASYNC102 - the user's own time
             self._check_failures(1)
         elif self._failures:
             error.add_note(f"tbus: {len(self._failures)} events of this publisher failed, too")

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from ._errors import ConfigurationError, Discard, InvalidEnvelope, Reject, RetryAfter
+from ._errors import ConfigurationError, Discard, InvalidEnvelope, Reject, RetryAfter, text_of
 
 
 def _check_number(least: float, most: float, rule: str) -> Any:
@@ -183,7 +183,7 @@ def _wanted_seconds(error: RetryAfter) -> float | None:
 
 
 def _reason(error: BaseException) -> str:
-    text = str(error)
+    text = text_of(error)
     if isinstance(error, Reject | Discard) and text:
         return text
     name = type(error).__name__

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from tbus import open_bus
+from tbus import TopicOptions, open_bus
 from tbus._errors import TransportLost
 from tbus._events import Connected, ConnectionLost, FeedReset, TopicMade
 from tbus.testing import take_census
@@ -29,6 +29,17 @@ async def test_a_topic_kept_in_memory_is_made_again_after_a_restart(nats_server,
             again = [made for made in watch.of(TopicMade) if made.again]
     assert seen.text == "abcdef"
     assert [made.topic for made in again] == [topic]
+
+
+async def test_a_topic_kept_in_memory_is_made_again_as_it_was_configured(nats_server, topic):
+    with trio.fail_after(20):
+        async with open_bus(nats_server.url) as bus:
+            wanted = TopicOptions(storage="memory", max_messages=7, description="seven")
+            made = await bus.configure_topic(topic, wanted)
+            nats_server.restart()
+            assert await bus.get_topic(topic) is None
+            await bus.publish(topic, b"a")
+            assert await bus.get_topic(topic) == made
 
 
 async def test_a_subscription_to_a_topic_in_memory_is_made_again_with_nobody_publishing(
@@ -107,7 +118,7 @@ async def test_a_port_where_nobody_listens_is_named_with_the_reason(nats_server)
     nats_server.kill()
     with (
         trio.fail_after(5),
-        pytest.raises(TransportLost, match=rf"127\.0\.0\.1:{nats_server.port}.*refused"),
+        pytest.raises(TransportLost, match=rf"127\.0\.0\.1:{nats_server.port}.*111"),
     ):
         async with open_bus(nats_server.url):
             pass

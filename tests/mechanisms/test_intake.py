@@ -271,6 +271,22 @@ async def test_a_discarded_message_is_settled_and_not_tried_again(
         assert [event.reason for event in rig.told(Discarded)] == ["old news"]
 
 
+async def test_an_error_that_cannot_even_tell_its_text_is_retried_like_any_other(
+    autojump_clock: MockClock,
+) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    async with open_rig() as rig:
+        rig.raises["a"] = [Mute(), Mute(), Mute()]
+        rig.give("a")
+        await trio.sleep(10)
+        assert rig.buried == [
+            ("a", "t.dead", "Mute: <its __str__ raised RuntimeError> (attempt 3 of 3)")
+        ]
+
+
 # --- dead letters ---
 
 

@@ -20,10 +20,24 @@ async def test_every_checkpoint_is_cancelled_once_in_each_way():
         finally:
             reached.append(done)
 
-    assert await cancel_at_every_checkpoint(three) == 5
-    # While it waits: at each, then not at all. When the wait is over: the next one raises,
-    # and there is none after the last.
-    assert reached == [0, 1, 2, 3, 1, 2, 3, 3]
+    assert await cancel_at_every_checkpoint(three) == 6
+    assert reached == [0, 1, 2, 3, 0, 1, 2, 3]
+
+
+async def test_a_cancellation_may_come_when_the_wait_is_just_over():
+    got = []
+
+    async def receive():
+        send, receive = trio.open_memory_channel[str](0)
+        async with send, receive, trio.open_nursery() as nursery:
+            nursery.start_soon(send.send, "it")
+            got.append(await receive.receive())
+            await trio.lowlevel.checkpoint_if_cancelled()
+            got.append("and more")
+
+    await cancel_at_every_checkpoint(receive)
+    # It was received, and what follows was not reached: only then is that seen.
+    assert got.count("it") > got.count("and more") >= 2
 
 
 async def test_it_tells_after_each_run_whether_it_was_cut_short():
@@ -37,7 +51,7 @@ async def test_it_tells_after_each_run_whether_it_was_cut_short():
         told.append(cut_short)
 
     await cancel_at_every_checkpoint(one, after=after)
-    assert told == [True, False, False, False]
+    assert told == [True, False, True, False]
 
 
 async def test_what_the_function_starts_is_cancelled_with_it():

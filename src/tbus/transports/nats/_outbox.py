@@ -226,7 +226,7 @@ class Outbox:
         topic = outgoing.topic
         if not data:
             # No responders: the stream is gone (a memory stream, after a restart).
-            self._streams.forget(topic)
+            self._streams.miss(topic)
             if entry.remade:
                 self._resolve(entry, PublishRefused(f"there is no stream for topic {topic!r}"))
             else:

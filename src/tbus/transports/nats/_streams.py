@@ -76,6 +76,8 @@ class Streams:
         self._options = options
         self._emit = emit
         self._known: dict[str, TopicOptions] = {}
+        self._missing: dict[str, TopicOptions] = {}
+        """What was known of topics whose stream seems to be gone: they are made again so."""
 
     @property
     def is_own(self) -> bool:
@@ -99,8 +101,14 @@ class Streams:
         )
 
     def forget(self, topic: str) -> None:
-        """The stream is to be looked for again."""
+        """The topic is removed: nothing that was known of it is true any more."""
         self._known.pop(topic, None)
+        self._missing.pop(topic, None)
+
+    def miss(self, topic: str) -> None:
+        """The stream did not answer: it is looked for again, and made as it was."""
+        if topic in self._known:
+            self._missing[topic] = self._known.pop(topic)
 
     def is_known(self, topic: str) -> bool:
         """Whether the stream was there when it was last looked for."""
@@ -108,9 +116,12 @@ class Streams:
 
     def was_in_memory(self, topic: str) -> bool:
         """Whether the server keeps the topic in memory, so that a restart takes it."""
-        return self._options.storage == "memory" or (
-            topic in self._known and self._known[topic].storage == "memory"
-        )
+        found = self._found(topic)
+        return (self._options.storage if found is None else found.storage) == "memory"
+
+    def _found(self, topic: str) -> TopicOptions | None:
+        """What the topic was when it was last seen."""
+        return self._known.get(topic) or self._missing.get(topic)
 
     async def info(self, session: Session, topic: str) -> Config | None:
         """The stream's configuration and state, or None if there is none."""
@@ -123,17 +134,17 @@ class Streams:
 
     async def ensure(self, session: Session, topic: str) -> Config:
         """The stream of a topic, made if it does not exist; returns its info."""
-        again = topic in self._known
+        before = self._found(topic)
         info = await self.info(session, topic)
         if info is None:
             if self._options.stream is not None:
                 raise ConsumerGone(
                     f"the stream {self._options.stream!r} that nats.stream names does not exist"
                 )
-            options = self._known.get(topic, self.defaults())
-            info = await self._create(session, topic, options)
-            self._emit(TopicMade(topic, again))
+            info = await self._create(session, topic, before or self.defaults())
+            self._emit(TopicMade(topic, again=before is not None))
         self._check_ours(topic, info["config"])
+        self._missing.pop(topic, None)
         self._known[topic] = to_options(info["config"])
         return info
 
