@@ -199,7 +199,6 @@ class _Worker:
         more = True
         self.evicted = False
         self.scope = self._runtime.open_scope()
-        self.evicted = False
         try:
             try:
                 with self.scope:

@@ -1,5 +1,7 @@
 """The bridge, with its real thread, in real time: every wait here is for an event."""
 
+# Clients' tasks that swallow a cancellation, or never wait, are what is tested here.
+# flake8: noqa: ASYNC102,ASYNC103,ASYNC104,ASYNC124
 from __future__ import annotations
 
 import asyncio
@@ -7,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -93,7 +96,7 @@ async def test_many_submits_in_one_pass_cost_one_wake() -> None:
             return wake(*args, **kwargs)
 
         await in_loop(bridge)
-        bridge.loop.call_soon_threadsafe = counted  # type: ignore[method-assign]
+        bridge.loop.call_soon_threadsafe = counted  # type: ignore[method-assign,assignment]
         seen: list[int] = []
         for number in range(1000):
             bridge.submit(seen.append, number)
@@ -129,6 +132,36 @@ async def test_many_posts_in_one_pass_cost_one_wake() -> None:
         await done.wait()
         assert len(seen) == HELPING - 1
         assert wakes == 1
+
+
+async def test_posts_of_many_passes_cost_one_wake_while_the_program_is_busy() -> None:
+    async with open_bridge() as bridge:
+        wakes = 0
+        run_soon = bridge.runtime.run_soon
+
+        def counted(function: Callable[[], object]) -> None:
+            nonlocal wakes
+            wakes += 1
+            run_soon(function)
+
+        await in_loop(bridge)
+        object.__setattr__(bridge.runtime, "run_soon", counted)
+        seen: list[int] = []
+        passed = threading.Event()
+
+        def post(left: int) -> None:
+            bridge.post(seen.append, left)
+            if left:
+                bridge.loop.call_soon(post, left - 1)
+            else:
+                bridge.loop.call_soon(passed.set)
+
+        bridge.loop.call_soon_threadsafe(post, 20)
+        passed.wait()  # the program is busy
+        assert wakes == 1
+        assert seen == []
+        await in_loop(bridge)
+        assert seen == list(range(20, -1, -1))
 
 
 async def test_no_helping_keeps_the_loop_from_its_other_work() -> None:
@@ -238,10 +271,9 @@ async def test_a_call_that_is_pending_at_the_end_is_told_that_the_bus_has_closed
         except BusClosed as error:
             told.append(error)
 
-    async with anyio.create_task_group() as nursery:
-        async with open_bridge() as bridge:
-            nursery.start_soon(call)
-            await started.wait()
+    async with anyio.create_task_group() as nursery, open_bridge() as bridge:
+        nursery.start_soon(call)
+        await started.wait()
     assert len(told) == 1
     assert_nothing_is_left(bridge)
 
@@ -264,10 +296,9 @@ async def test_a_call_whose_task_swallows_the_end_is_told_all_the_same() -> None
         except BusClosed as error:
             told.append(error)
 
-    async with trio.open_nursery() as nursery:
-        async with open_bridge() as bridge:
-            nursery.start_soon(call)
-            await started.wait()
+    async with trio.open_nursery() as nursery, open_bridge() as bridge:
+        nursery.start_soon(call)
+        await started.wait()
     assert len(told) == 1
     assert_nothing_is_left(bridge)
 
@@ -284,14 +315,13 @@ async def test_a_call_that_was_answered_before_the_end_keeps_its_answer() -> Non
     async def call() -> None:
         answers.append(await bridge.call(work))
 
-    async with trio.open_nursery() as nursery:
-        async with open_bridge() as bridge:
-            nursery.start_soon(call)
-            await asked.wait()
-            answered.wait()
-            in_the_outbox = threading.Event()
-            bridge.loop.call_soon_threadsafe(in_the_outbox.set)
-            in_the_outbox.wait()
+    async with trio.open_nursery() as nursery, open_bridge() as bridge:
+        nursery.start_soon(call)
+        await asked.wait()
+        answered.wait()
+        in_the_outbox = threading.Event()
+        bridge.loop.call_soon_threadsafe(in_the_outbox.set)
+        in_the_outbox.wait()
     assert answers == ["answer"]
 
 
@@ -313,10 +343,9 @@ async def test_an_answer_that_comes_with_the_very_end_is_not_lost() -> None:
     rounds = 20  # which of two tasks runs first is Trio's choice, at random
     for _ in range(rounds):
         started = trio.Event()
-        async with trio.open_nursery() as nursery:
-            async with open_bridge() as bridge:
-                nursery.start_soon(call)
-                await started.wait()
+        async with trio.open_nursery() as nursery, open_bridge() as bridge:
+            nursery.start_soon(call)
+            await started.wait()
     assert answers == ["answer"] * rounds
 
 
@@ -425,12 +454,11 @@ async def test_a_call_made_after_the_loop_has_failed_ends_with_the_bridge(
         except BusClosed as error:
             told.append(error)
 
-    async with trio.open_nursery() as nursery:
-        async with open_bridge() as bridge:
-            bridge.submit(bridge.start, fail)
-            await end_of_failed_bridge(bridge)
-            nursery.start_soon(call)
-            await trio.testing.wait_all_tasks_blocked()
+    async with trio.open_nursery() as nursery, open_bridge() as bridge:
+        bridge.submit(bridge.start, fail)
+        await end_of_failed_bridge(bridge)
+        nursery.start_soon(call)
+        await trio.testing.wait_all_tasks_blocked()
     assert len(told) == 1
     assert_nothing_is_left(bridge)
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
@@ -499,7 +527,7 @@ async def test_a_task_that_starts_another_one_for_every_cancellation_cannot_eith
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            bridge.loop.create_task(hydra())  # noqa: RUF006 - nobody shall keep it
+            bridge.loop.create_task(hydra())
             raise
 
     async with open_bridge() as bridge:
@@ -541,7 +569,7 @@ async def test_a_name_lookup_that_hangs_does_not_hold_the_end(
         async def getaddrinfo(*args: Any, **kwargs: Any) -> Any:
             return await bridge.loop.run_in_executor(None, blocking)
 
-        bridge.loop.getaddrinfo = getaddrinfo  # type: ignore[method-assign,assignment]
+        bridge.loop.getaddrinfo = getaddrinfo  # type: ignore[method-assign]
 
         async def look_up() -> None:
             await bridge.loop.getaddrinfo("host.invalid", 1)
@@ -633,7 +661,7 @@ class Rests:
             self.by_thread[this] = self.by_thread.get(this, 0) + 1
             real(seconds)
 
-        monkeypatch.setattr(_bridge.time, "sleep", sleep)
+        monkeypatch.setattr(time, "sleep", sleep)
 
 
 def work_for(seconds: float) -> None:
@@ -703,7 +731,7 @@ def test_the_program_needs_nothing_else_to_be_running(
         answers = []
         for number in range(count):
             async with open_bridge() as bridge:
-                answers.append(await in_loop(bridge, lambda n=number: n))
+                answers.append(await in_loop(bridge, partial(int, number)))
         return answers
 
     function: Callable[[int], Awaitable[list[int]]] = use

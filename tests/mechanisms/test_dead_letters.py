@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from tbus._message import Delivery, Message, Position
 from tbus._publisher import check_headers
 
 
-def make(headers: tuple[tuple[str, str], ...] = (), **fields: object) -> Message:
+def make(headers: tuple[tuple[str, str], ...] = (), **fields: Any) -> Message:
     delivery = Delivery(Position(2, 7), b"body", headers, 1700000000.0)
     return attrs.evolve(Message("orders", "k", "billing", delivery, 3), **fields)
 
@@ -117,5 +119,5 @@ def test_a_letter_has_one_id_however_often_it_is_stored() -> None:
         {"delivery": Delivery(Position(2, 7), b"body", (), 1700000001.0)},
     ],
 )
-def test_another_message_or_group_has_another_id(other: dict[str, object]) -> None:
+def test_another_message_or_group_has_another_id(other: dict[str, Any]) -> None:
     assert dead_letter_id(make()) != dead_letter_id(make(**other))

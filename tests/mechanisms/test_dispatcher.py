@@ -95,7 +95,7 @@ class AnyInterleaving(RuleBasedStateMachine):
     @rule()
     def clear(self) -> None:
         taken = self.dispatcher.clear()
-        expected = set()
+        expected: set[Item] = set()
         for key in list(self.waiting):
             items = self.waiting[key]
             kept = [items.popleft()] if key in self.is_running else []

@@ -1,5 +1,7 @@
 """Lifecycle events: every reader gets every one, or is told how many it missed, and where."""
 
+# An async test that awaits nothing runs in the loop that it asks about.
+# flake8: noqa: ASYNC124
 from __future__ import annotations
 
 import logging

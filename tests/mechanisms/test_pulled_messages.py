@@ -252,6 +252,25 @@ async def test_several_tasks_may_read_and_no_message_is_read_twice(
         rig.messages.end()
 
 
+async def test_settling_a_message_wakes_whoever_waits_for_the_next_of_its_key(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_rig() as rig, trio.open_nursery() as nursery:
+        rig.give("a1", "a2", key="a")
+        first = await anext(rig.messages)
+        seen: list[tuple[str, float]] = []
+
+        async def read() -> None:
+            message = await anext(rig.messages)
+            seen.append((text(message), trio.current_time()))
+
+        nursery.start_soon(read)
+        async with first:
+            await trio.sleep(1)
+        await wait_all_tasks_blocked()
+        assert seen == [("a2", 1.0)]
+
+
 async def test_what_is_out_at_the_end_is_given_back_and_settles_nothing(
     autojump_clock: MockClock,
 ) -> None:

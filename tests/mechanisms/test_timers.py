@@ -1,10 +1,13 @@
 """One task for all timers, and the few places where Trio and asyncio differ."""
 
+# An async test that awaits nothing runs in the loop that it asks about.
+# flake8: noqa: ASYNC124
 from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 import pytest
@@ -28,9 +31,13 @@ async def test_callbacks_run_at_their_time_whatever_the_order_they_were_asked_fo
     autojump_clock: MockClock,
 ) -> None:
     ran: list[tuple[str, float]] = []
+
+    def keep(name: str) -> None:
+        ran.append((name, trio.current_time()))
+
     async with open_timers() as timers:
         for name, delay in (("c", 3.0), ("a", 1.0), ("z", 50.0), ("b", 2.0)):
-            timers.call_later(delay, lambda name=name: ran.append((name, trio.current_time())))
+            timers.call_later(delay, partial(keep, name))
         await trio.sleep(10)
         timers.call_at(12.0, lambda: ran.append(("d", trio.current_time())))
         await trio.sleep(10)
@@ -43,7 +50,7 @@ async def test_callbacks_of_one_time_run_in_the_order_they_were_asked_for(
     ran: list[int] = []
     async with open_timers() as timers:
         for number in range(20):
-            timers.call_at(5.0, lambda number=number: ran.append(number))
+            timers.call_at(5.0, partial(ran.append, number))
         await trio.sleep(10)
     assert ran == list(range(20))
 
@@ -126,9 +133,12 @@ async def test_functions_from_another_thread_run_in_the_loop_in_order() -> None:
     done = runtime.one_shot()
     ran: list[tuple[int, int]] = []
 
+    def keep(number: int) -> None:
+        ran.append((number, threading.get_ident()))
+
     def call_all() -> None:
         for number in range(100):
-            runtime.run_soon(lambda n=number: ran.append((n, threading.get_ident())))
+            runtime.run_soon(partial(keep, number))
         runtime.run_soon(done.set)
 
     thread = threading.Thread(target=call_all)

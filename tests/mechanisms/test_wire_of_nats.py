@@ -50,6 +50,11 @@ def test_two_groups_or_partitions_never_share_a_consumer(
     assert not set(consumer_name(one, first)) & set(". *>/\\")
 
 
+@pytest.mark.parametrize("between", ["", ".", "_", "-", "--"])
+def test_a_groups_name_cannot_look_like_a_partition_of_another(between: str) -> None:
+    assert consumer_name("billing", 1) != consumer_name(f"billing{between}1")
+
+
 # --- headers ---
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 import trio
 
@@ -80,7 +82,7 @@ async def test_an_error_tells_at_which_checkpoint_it_was_cancelled():
             await trio.lowlevel.checkpoint()
             await trio.lowlevel.checkpoint()
         except trio.Cancelled:
-            raise ValueError("clumsy") from None
+            raise ValueError("clumsy") from None  # noqa: ASYNC104 - that is the point
 
     with pytest.raises(ValueError, match="clumsy") as raised:
         await cancel_at_every_checkpoint(clumsy)
@@ -89,7 +91,7 @@ async def test_an_error_tells_at_which_checkpoint_it_was_cancelled():
 
 async def test_a_function_without_an_end_is_cancelled_as_often_as_was_asked():
     async def endless():
-        while True:
+        for _ in count():
             await trio.lowlevel.checkpoint()
 
     assert await cancel_at_every_checkpoint(endless, at_most=5) == 10

@@ -8,6 +8,7 @@ import sys
 import threading
 
 import anyio
+import anyio.lowlevel
 import pytest
 import trio
 
@@ -63,7 +64,7 @@ async def test_a_task_is_found_on_either_backend():
     before = take_census()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(anyio.sleep_forever, name="left over")
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         during = take_census()
         tasks.cancel_scope.cancel()
     assert during.beyond(before) == ["task left over"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -102,11 +103,8 @@ def _threads() -> frozenset[threading.Thread]:
 def _idle_threads() -> frozenset[threading.Thread]:
     # Trio keeps a thread for ten seconds after its job, and tells nobody which ones those
     # are; where a later version keeps them elsewhere, they count as threads.
-    try:
-        from trio._core._thread_cache import THREAD_CACHE
-    except ImportError:
-        return frozenset()
-    idle: Any = getattr(THREAD_CACHE, "_idle_workers", ())
+    cache = sys.modules.get("trio._core._thread_cache")
+    idle: Any = getattr(getattr(cache, "THREAD_CACHE", None), "_idle_workers", ())
     return frozenset(worker._thread for worker in list(idle))
 
 

@@ -95,7 +95,8 @@ async def reading_cancelled_anywhere_loses_no_message_and_no_attempt(harness: Ha
 
         async def read() -> None:
             async with bus.open_messages(topic, group="g") as messages:
-                async with await anext(messages) as message:
+                message = await anext(messages)
+                async with message:
                     assert message.attempt == 1
                     await bus.ping()
                     handled.append(int(message.body))

@@ -62,7 +62,7 @@ async def handlers_may_publish_while_the_bus_drains_and_nobody_else(harness: Har
         entered = anyio.Event()
         outside = anyio.Event()
 
-        async def handle(message: Message) -> None:
+        async def handle(_: Message) -> None:
             entered.set()
             await outside.wait()
             found.append((await bus.publish(other, b"still")).topic)
@@ -237,7 +237,7 @@ async def a_keyboard_interrupt_in_a_handler_passes_as_itself(harness: Harness) -
     topic = harness.topic()
     before = harness.census()
 
-    async def interrupt(message: Message) -> None:
+    async def interrupt(_: Message) -> None:
         raise KeyboardInterrupt
 
     with raising(KeyboardInterrupt):

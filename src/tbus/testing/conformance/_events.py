@@ -69,8 +69,7 @@ async def events_end_with_the_bus_and_tell_that_it_drains(harness: Harness) -> N
         async def read() -> None:
             async with bus.open_events() as events:
                 reading.set()
-                async for event in events:
-                    found.append(event)
+                found.extend([event async for event in events])
 
         tasks.start_soon(read)
         await reading.wait()

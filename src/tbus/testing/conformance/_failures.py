@@ -166,7 +166,7 @@ async def a_body_that_is_no_envelope_is_dead_lettered_raw_where_one_is_wanted(
     body = b"\xff\xfe no envelope \x00"
     seen = Seen()
 
-    async def handle(event: dict[str, int], message: Message) -> None:
+    async def handle(_: dict[str, int], message: Message) -> None:
         await seen(message)
 
     async with harness.open_bus() as bus:

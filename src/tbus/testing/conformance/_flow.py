@@ -76,11 +76,11 @@ async def a_flood_on_one_subscription_does_not_starve_another(harness: Harness) 
     handled = 0
     arrived = anyio.Event()
 
-    async def count(message: Message) -> None:
+    async def count(_: Message) -> None:
         nonlocal handled
         handled += 1
 
-    async def arrive(message: Message) -> None:
+    async def arrive(_: Message) -> None:
         arrived.set()
 
     async with harness.open_bus() as bus, anyio.create_task_group() as tasks:

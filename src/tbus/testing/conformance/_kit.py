@@ -179,7 +179,7 @@ def raising(kind: type[X], *texts: str) -> Iterator[Raised[X]]:
         yield raised
     except kind as error:
         raised.error = error
-        for text in texts:
-            assert text in str(error), f"{text!r} is not in {error}"
     else:
         raise AssertionError(f"nothing raised {kind.__name__}")
+    for text in texts:
+        assert text in str(raised.error), f"{text!r} is not in {raised.error}"

@@ -53,17 +53,18 @@ async def every_outcome_is_told_to_who_asks(harness: Harness) -> None:
     topic = harness.topic()
     told: list[PublishOutcome] = []
     sent: list[str] = []
-    async with harness.open_bus() as bus, anyio.create_task_group() as tasks:
-        async with bus.open_publisher() as publisher:
-            outcomes = publisher.outcomes
+    async with (
+        harness.open_bus() as bus,
+        anyio.create_task_group() as tasks,
+        bus.open_publisher() as publisher,
+    ):
+        outcomes = publisher.outcomes
 
-            async def read() -> None:
-                async for outcome in outcomes:
-                    told.append(outcome)
+        async def read() -> None:
+            told.extend([outcome async for outcome in outcomes])
 
-            tasks.start_soon(read)
-            for number in range(50):
-                sent.append(await publisher.send(topic, b"", id=f"id-{number}"))
+        tasks.start_soon(read)
+        sent.extend([await publisher.send(topic, b"", id=f"id-{number}") for number in range(50)])
     assert sorted(outcome.event_id for outcome in told) == sorted(sent)
     assert all(outcome.success and outcome.topic == topic for outcome in told)
 

@@ -76,6 +76,8 @@ class Streams:
         self._options = options
         self._emit = emit
         self._known: dict[str, TopicOptions] = {}
+        self._made: dict[str, str] = {}
+        """When the stream was made that was last told of."""
         self._missing: dict[str, TopicOptions] = {}
         """What was known of topics whose stream seems to be gone: they are made again so."""
 
@@ -142,7 +144,11 @@ class Streams:
                     f"the stream {self._options.stream!r} that nats.stream names does not exist"
                 )
             info = await self._create(session, topic, before or self.defaults())
-            self._emit(TopicMade(topic, again=before is not None))
+            if self._made.get(topic) != info["created"]:
+                # Publisher and subscriptions look at the same time, and the server tells
+                # each of them that it has made the one stream.
+                self._made[topic] = info["created"]
+                self._emit(TopicMade(topic, again=before is not None))
         self._check_ours(topic, info["config"])
         self._missing.pop(topic, None)
         self._known[topic] = to_options(info["config"])

@@ -1,0 +1,1 @@
+"""How fast tbus is beside its peers, and how little it holds: `python -m benchmarks --help`."""
