@@ -42,8 +42,8 @@ format: $(CHECK_READY) ## format the code, and mend what ruff can mend safely
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
 
-bench: $(BENCH_READY) ## measure throughput and latency on this machine
-	@$(BIN)/tbus bench $(ARGS)
+bench: $(BENCH_READY) ## measure tbus beside its peers, on this machine (about ten minutes)
+	@$(BIN)/python -m benchmarks $(or $(ARGS),all)
 
 clean: ## remove .venv and everything that was built
 	rm -rf $(VENV) build dist site htmlcov .coverage .coverage.* .hypothesis \

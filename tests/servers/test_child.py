@@ -50,13 +50,10 @@ async def open_child(
         await child.stop(patience)  # noqa: ASYNC102 - it shields itself
 
 
-def has_children() -> bool:
-    """Whether this process has any, a zombie among them."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
+def children() -> set[int]:
+    """The child processes of this one, zombies among them."""
+    tasks = Path("/proc/self/task").iterdir()
+    return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
 
 
 def wait_gone(pid: int) -> None:
@@ -74,11 +71,12 @@ def wait_gone(pid: int) -> None:
 
 @pytest.mark.usefixtures("waiting")
 async def test_a_child_ends_by_sigterm_and_leaves_nothing(guard: Guard) -> None:
+    others = children()
     before = sorted(os.listdir("/proc/self/fd"))
     async with open_child("echo ready; exec sleep 1000", guard) as child:
         assert child.returncode is None
     assert child.returncode == -signal.SIGTERM
-    assert not has_children()
+    assert children() == others
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 

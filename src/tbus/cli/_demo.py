@@ -123,7 +123,8 @@ async def run_demo(options: DemoOptions, audience: Audience, stop: Stop) -> Repo
         finally:
             audience.end()
             if foreign:
-                left = await _remove_topics(bus, plan.topics, subscriptions)
+                # Bounded by the transport, and ended by a cancellation from outside.
+                left = await _remove_topics(bus, plan.topics, subscriptions)  # noqa: ASYNC102
         closing = clock()
     closed = clock() - closing
     audience.say(_closed(config), closed)
@@ -247,7 +248,8 @@ async def _produce(bus: Bus, share: Iterable[Order], tally: Tally) -> None:
         try:
             async with bus.open_publisher() as publisher:
                 tally.publishers.append(publisher)
-                nursery.start_soon(_read_failures, publisher.outcomes, tally)
+                # It ends with the publisher: its iterator does.
+                nursery.start_soon(_read_failures, publisher.outcomes, tally)  # noqa: ASYNC111
                 for order in share:
                     event = Envelope.new(
                         order.customer,

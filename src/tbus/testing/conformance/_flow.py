@@ -92,6 +92,7 @@ async def a_flood_on_one_subscription_does_not_starve_another(harness: Harness) 
                 for _ in range(flood):
                     await publisher.send(flooded, b"drop")
 
+        began = anyio.current_time()
         tasks.start_soon(pour)
         while handled < flood:
             arrived = anyio.Event()
@@ -100,7 +101,8 @@ async def a_flood_on_one_subscription_does_not_starve_another(harness: Harness) 
             await arrived.wait()
             waited.append(anyio.current_time() - before)
             await anyio.sleep(0.01)
+    took = anyio.current_time() - began
     assert len(waited) > 1
-    # A machine that does something else besides may add to it; starving is a matter of
-    # the whole flood.
-    assert max(waited) < 1.0, f"waited {max(waited)} s"
+    # Who starves waits for the end of the flood; a machine that is busy otherwise makes
+    # everything slow alike.
+    assert max(waited) < max(1.0, took / 3), f"waited {max(waited)} s of {took} s"

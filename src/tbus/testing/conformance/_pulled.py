@@ -118,6 +118,22 @@ async def messages_of_several_keys_are_out_at_once_and_those_of_one_are_not(
 
 
 @case()
+async def no_more_messages_are_out_at_once_than_concurrency_allows(harness: Harness) -> None:
+    topic = harness.topic()
+    async with harness.open_bus() as bus:
+        await publish_text(bus, topic, "abc", key=None)
+        async with bus.open_messages(topic, group="g", concurrency=2) as messages:
+            first = await anext(messages)
+            await anext(messages)
+            with anyio.move_on_after(0.05) as scope:
+                await anext(messages)
+            assert scope.cancelled_caught
+            async with first:
+                pass
+            assert (await anext(messages)).body == b"c"
+
+
+@case()
 async def a_message_is_settled_once(harness: Harness) -> None:
     topic = harness.topic()
     async with harness.open_bus() as bus:
