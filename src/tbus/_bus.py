@@ -41,7 +41,7 @@ from ._publisher import PipelinedPublisher, Publisher
 from ._requests import check_count, check_handler, check_options, check_subscription
 from ._retry import Retry
 from ._runtime import Nursery, Runtime
-from ._subscription import Handler, Subscription
+from ._subscription import Handler, HandlerSource, Subscription
 from ._timers import Timers
 from ._topic import Strategy, TopicOptions, check_group, check_strategy, check_topic
 from ._transport import Feed, Holding, Lag, Order, Start, Transport
@@ -98,8 +98,7 @@ class Bus:
         self._timers = Timers(runtime)
         self._pool = WorkerPool(runtime, nursery, config.concurrency)
         self._publisher = Publisher(transport, runtime, config.publish_timeout)
-        self._readers: dict[tuple[str, str | None, int], Subscription | Messages | None] = {}
-        self._closings: dict[Subscription, Any] = {}
+        self._readers: dict[tuple[str, str | None, int], HandlerSource | Messages | None] = {}
         self._tasks: dict[object, tuple[str, str | None, float]] = {}
         self._causes: list[BaseException] = []
         self._on_failure: Callable[[], None] = lambda: None
@@ -217,16 +216,14 @@ class Bus:
             BusClosed: the bus is ending.
         """
         check_handler(handler)
-        subscription = Subscription(
-            topic, group, handler, decode, timeout, self._runtime, self._pool, self._close_one
-        )
+        source = HandlerSource(topic, group, handler, decode, timeout, self._pool)
         intake = await self._open_intake(
-            subscription, topic, group, concurrency, max_in_flight, order, timeout, retry,
-            dead_letter, start, subscription.on_ready,
+            source, topic, group, concurrency, max_in_flight, order, timeout, retry,
+            dead_letter, start, source.on_ready,
         )  # fmt: skip
-        subscription.attach(intake)
+        source.attach(intake)
         self._start("pull loop", topic, intake.run)
-        return subscription
+        return Subscription(source, partial(self._close_one, source))
 
     @asynccontextmanager
     async def open_messages(
@@ -268,7 +265,7 @@ class Bus:
 
     async def _open_intake(
         self,
-        reader: Subscription | Messages,
+        reader: HandlerSource | Messages,
         topic: str,
         group: str | None,
         concurrency: int | None,
@@ -428,14 +425,14 @@ class Bus:
         if self._ending:
             raise BusClosed("this bus has ended, or is ending; open another one")
 
-    def _intakes(self) -> list[tuple[Subscription | Messages, Intake]]:
+    def _intakes(self) -> list[tuple[HandlerSource | Messages, Intake]]:
         return [
             (reader, reader.intake)
             for reader in self._readers.values()
             if reader is not None and hasattr(reader, "intake")
         ]
 
-    def _forget(self, reader: Subscription | Messages) -> None:
+    def _forget(self, reader: HandlerSource | Messages) -> None:
         for name in [name for name, found in self._readers.items() if found is reader]:
             del self._readers[name]
 
@@ -461,28 +458,28 @@ class Bus:
         self._causes.append(error)
         self._on_failure()
 
-    async def _close_one(self, subscription: Subscription) -> None:
-        closing = self._closings.get(subscription)
-        if closing is None:
-            subscription.stop()  # now, so that not even one more is begun
-            closing = self._closings[subscription] = anyio.Event()
-            self._start("closing", subscription.topic, self._close_subscription, subscription)
+    async def _close_one(self, source: HandlerSource) -> None:
+        if self._closed:
+            return  # it has ended with the bus
+        if source.closed is None:
+            source.closed = anyio.Event()
+            source.stop()  # now, so that not even one more is begun
+            self._start("closing", source.topic, self._close_source, source, source.closed)
         if not self._pool.is_inside():
-            await closing.wait()
+            await source.closed.wait()
 
-    async def _close_subscription(self, subscription: Subscription) -> None:
+    async def _close_source(self, source: HandlerSource, closed: anyio.Event) -> None:
         try:
             deadline = self._runtime.clock() + self.config.grace
-            await self._wait_idle([(subscription, subscription.intake)], deadline)
-            await self._close_feeds(
-                [subscription.intake.feed], max(SETTLE_WAIT, deadline - self._runtime.clock())
-            )
+            await self._wait_idle([(source, source.intake)], deadline)
+            left = max(SETTLE_WAIT, deadline - self._runtime.clock())
+            await self._close_feeds([source.intake.feed], left)
         finally:
-            self._forget(subscription)
-            self._closings[subscription].set()
+            self._forget(source)
+            closed.set()
 
     async def _wait_idle(
-        self, intakes: list[tuple[Subscription | Messages, Intake]], deadline: float
+        self, intakes: list[tuple[HandlerSource | Messages, Intake]], deadline: float
     ) -> None:
         """Let handlers finish until the deadline, then cancel them."""
         with self._runtime.open_scope() as scope:
@@ -490,7 +487,7 @@ class Bus:
             for _, intake in intakes:
                 await intake.wait_idle()
         for reader, _ in intakes:
-            if isinstance(reader, Subscription):
+            if isinstance(reader, HandlerSource):
                 reader.evict()
             else:
                 reader.give_back()
@@ -529,7 +526,7 @@ class Bus:
         self.draining.set()
         intakes = self._intakes()
         for reader, intake in intakes:
-            if isinstance(reader, Subscription):
+            if isinstance(reader, HandlerSource):
                 reader.stop()
             else:
                 reader.end()

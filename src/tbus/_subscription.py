@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
+import anyio
 import attrs
 import msgspec
 
@@ -12,7 +13,6 @@ from ._dispatch import KeyedDispatcher, Lane
 from ._errors import InvalidEnvelope
 from ._intake import Intake
 from ._message import Message
-from ._runtime import Runtime
 from ._workers import WorkerPool
 
 Handler = Callable[..., Awaitable[object]]
@@ -41,31 +41,11 @@ class Subscription:
         group: for whom, or None: for itself.
     """
 
-    def __init__(
-        self,
-        topic: str,
-        group: str | None,
-        handler: Handler,
-        decode: Any,
-        timeout: float,
-        runtime: Runtime,
-        pool: WorkerPool,
-        close: Callable[[Subscription], Awaitable[None]],
-    ) -> None:
-        self.topic = topic
-        self.group = group
-        self.timeout = timeout
-        self.queued = False
-        self.handle: Handler = handler if decode is None else self._handle_decoded
-        self.intake: Intake
-        self.dispatcher: KeyedDispatcher[Message]
-        self.doomed: Collection[Message] = ()
-        self._handler = handler
-        self._decode = decode
-        self._runtime = runtime
-        self._pool = pool
+    def __init__(self, source: HandlerSource, close: Callable[[], Awaitable[None]]) -> None:
+        self.topic = source.topic
+        self.group = source.group
+        self._source = source
         self._close = close
-        self.started = runtime.clock()
 
     def __repr__(self) -> str:
         return f"<Subscription of {self.topic!r}, group {self.group!r}>"
@@ -78,12 +58,39 @@ class Subscription:
 
         Cancelled, the closing goes on all the same.
         """
-        await self._close(self)
+        await self._close()
 
     def statistics(self) -> SubscriptionStatistics:
         """What it holds now."""
-        dispatcher = self.dispatcher
+        dispatcher = self._source.dispatcher
         return SubscriptionStatistics(len(dispatcher), dispatcher.running, dispatcher.ready)
+
+
+class HandlerSource:
+    """Connects an intake with a handler and the workers: the pool's `Source`."""
+
+    def __init__(
+        self,
+        topic: str,
+        group: str | None,
+        handler: Handler,
+        decode: Any,
+        timeout: float,
+        pool: WorkerPool,
+    ) -> None:
+        self.topic = topic
+        self.group = group
+        self.timeout = timeout
+        self.queued = False
+        self.handle: Handler = handler if decode is None else self._handle_decoded
+        self.intake: Intake
+        self.dispatcher: KeyedDispatcher[Message]
+        self.doomed: Collection[Message] = ()
+        self.closed: anyio.Event | None = None
+        """Set when its closing, which somebody asked for, is done."""
+        self._handler = handler
+        self._decode = decode
+        self._pool = pool
 
     def attach(self, intake: Intake) -> None:
         """Take the intake whose messages the handler gets."""
@@ -112,11 +119,13 @@ class Subscription:
             self._pool.enqueue(self)
 
     async def failed(self, lane: Lane[Message], error: Exception) -> None:
+        """The handler raised, or ran out of time."""
         await self.intake.failed(lane, error)
         if self.dispatcher.ready and not self.queued:
             self._pool.enqueue(self)
 
     def interrupted(self, lane: Lane[Message]) -> None:
+        """The handler was cancelled from outside."""
         self.intake.interrupted(lane)
 
     def stop(self) -> None:

@@ -26,7 +26,7 @@ from tbus._intake import HAND_OVER, Intake, IntakeOptions
 from tbus._message import Message, Position
 from tbus._retry import Retry
 from tbus._runtime import current_runtime
-from tbus._subscription import Subscription
+from tbus._subscription import HandlerSource
 from tbus._timers import Timers
 from tbus._transport import Verdict
 from tbus._workers import WorkerPool
@@ -64,26 +64,22 @@ class Rig:
         self.before_return: Callable[[Message], Any] | None = None
         self.intake: Intake
         self.pool: WorkerPool
-        self.subscription: Subscription
+        self.subscription: HandlerSource
 
     def open(self, nursery: trio.Nursery, handler: Any = None) -> None:
         runtime = current_runtime()
         timers = Timers(runtime)
         nursery.start_soon(timers.run)
         self.pool = WorkerPool(runtime, nursery, 100)
-        self.subscription = Subscription(
-            "t", "g", handler or self.handle, None, self.options.timeout, runtime, self.pool,
-            self.never_closed,
-        )  # fmt: skip
+        self.subscription = HandlerSource(
+            "t", "g", handler or self.handle, None, self.options.timeout, self.pool
+        )
         self.intake = Intake(
             "t", "g", self.feed, self.options, runtime=runtime, timers=timers,
             emit=self.events.append, bury=self.bury, on_ready=self.subscription.on_ready,
         )  # fmt: skip
         self.subscription.attach(self.intake)
         nursery.start_soon(self.intake.run)
-
-    async def never_closed(self, _: Subscription) -> None:
-        raise AssertionError
 
     async def handle(self, message: Message) -> None:
         self.runs.append((text(message), message.attempt, trio.current_time()))
