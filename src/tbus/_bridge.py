@@ -7,7 +7,7 @@ loop is. Its laws:
    left, the loop is closed and the thread is gone, whatever the clients' tasks do: first
    they are cancelled, and those that do not end in time have the loop stopped under them.
 2. **Coalesced.** A crossing is an append to a deque. The other side is woken once per pass of
-   this side's loop, at its end, and only if no wake is pending; it takes everything that is
+   this side's loop, at its end, and only if it sleeps; in each pass it takes everything that is
    there, in bounded helpings. One crossing at a time costs some 100 us; a thousand at once
    cost one wake.
 3. **In order.** What `submit` takes runs in the loop in order; the same for `post`.
@@ -30,10 +30,8 @@ import asyncio
 import contextvars
 import logging
 import math
-import selectors
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -45,6 +43,7 @@ from anyio.abc import TaskGroup
 
 from ._errors import BusClosed
 from ._lookups import LookupThreads
+from ._passes import PassInstrument, PassSelector
 from ._runtime import OneShot, Runtime, current_runtime
 
 T = TypeVar("T")
@@ -54,9 +53,6 @@ logger = logging.getLogger("tbus.bridge")
 REST_EVERY = 0.002
 """Seconds a busy side works before it lets the other one in."""
 
-REST = 20e-6
-"""Seconds it really sleeps then."""
-
 HELPING = 512
 """Crossed calls that are run before the loop gets to do something else."""
 
@@ -64,56 +60,12 @@ CANCEL_WAIT = 0.3
 """Seconds that the clients' tasks have to end when they are cancelled at the end."""
 
 
-class _PassSelector(selectors.DefaultSelector):
-    """The end of each pass of the asyncio loop: wake the program, and be fair (laws 2, 5)."""
-
-    def __init__(self, wake: Callable[[], None], rest_every: float) -> None:
-        super().__init__()
-        self._wake = wake
-        self._rest_every = rest_every
-        self._rested = time.perf_counter()
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self._wake()
-        if timeout is None or timeout > 0:
-            before = time.perf_counter()
-            events = super().select(timeout)
-            # Only a poll that slept has let the other side in; one that found something
-            # to do at once has not.
-            now = time.perf_counter()
-            if now - before > REST:
-                self._rested = now
-            return events
-        if time.perf_counter() - self._rested >= self._rest_every:
-            time.sleep(REST)
-            self._rested = time.perf_counter()
-        return super().select(timeout)
-
-
-class _PassInstrument(trio.abc.Instrument):
-    """The end of each pass of Trio: wake the clients' loop, and be fair (laws 2, 5)."""
-
-    def __init__(self, wake: Callable[[], None], rest_every: float) -> None:
-        self._wake = wake
-        self._rest_every = rest_every
-        self._rested = time.perf_counter()
-
-    def before_io_wait(self, timeout: float) -> None:
-        self._wake()
-        now = time.perf_counter()
-        if timeout > 0:
-            self._rested = now
-        elif now - self._rested >= self._rest_every:
-            time.sleep(REST)
-            self._rested = time.perf_counter()
-
-
 class _OwnedLoop(asyncio.SelectorEventLoop):
     """An event loop whose end waits for no executor: a name lookup that hangs there would
     hold it (seen: 6 s)."""
 
-    def __init__(self, wake: Callable[[], None], rest_every: float) -> None:
-        super().__init__(_PassSelector(wake, rest_every))
+    def __init__(self, selector: PassSelector) -> None:
+        super().__init__(selector)
         self.lookups = LookupThreads()
         self.set_default_executor(self.lookups)
 
@@ -154,7 +106,10 @@ class Bridge:
         self._inbox: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._outbox: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._loop_woken = False
-        # Trio tells the end of a pass (see _PassInstrument); on asyncio a callback is it.
+        self._loop_sleeps = False
+        # asyncio tells nobody when it sleeps: there every wake is needed.
+        self._program_sleeps = runtime.name != "trio"
+        # Trio tells the end of a pass (see PassInstrument); on asyncio a callback is it.
         self._schedule_wake = (
             None if runtime.name == "trio" else asyncio.get_running_loop().call_soon
         )
@@ -229,12 +184,26 @@ class Bridge:
     def _wake_loop(self) -> None:
         """At the end of a pass of the program's loop."""
         self._wake_scheduled = False
-        if self._inbox and not self._loop_woken and not self._ended:
+        if self._inbox and self._loop_sleeps and not self._loop_woken and not self._ended:
             self._loop_woken = True
             try:
-                self.loop.call_soon_threadsafe(self._drain_inbox, context=self._context)
+                self.loop.call_soon_threadsafe(self._loop_is_awake)
             except RuntimeError:  # closed, and the program has not heard of it yet
                 pass
+
+    def _program_waits(self, sleeps: bool) -> bool:
+        self._wake_loop()
+        # In this order: whoever posts looks at the second after the first.
+        self._program_sleeps = sleeps
+        return bool(self._outbox)
+
+    def _program_woke(self) -> None:
+        self._program_sleeps = False
+        if self._outbox:
+            self._drain_outbox()
+
+    def _stay_awake(self) -> None:
+        self.runtime.run_soon(self._drain_outbox)
 
     def _drain_outbox(self) -> None:
         self._outbox_woken = False
@@ -308,12 +277,25 @@ class Bridge:
 
     def _wake_program(self) -> None:
         """At the end of a pass of the clients' loop."""
-        if self._outbox and not self._outbox_woken:
+        if self._outbox and self._program_sleeps and not self._outbox_woken:
             self._outbox_woken = True
             self.runtime.run_soon(self._drain_outbox)
 
-    def _drain_inbox(self) -> None:
+    def _loop_waits(self, sleeps: bool) -> bool:
+        self._wake_program()
+        # In this order: whoever submits looks at the second after the first.
+        self._loop_sleeps = sleeps
+        return bool(self._inbox)
+
+    def _loop_woke(self) -> None:
+        self._loop_sleeps = False
+        if self._inbox:
+            self._context.run(self._drain_inbox)
+
+    def _loop_is_awake(self) -> None:
         self._loop_woken = False
+
+    def _drain_inbox(self) -> None:
         inbox = self._inbox
         for _ in range(HELPING):
             if not inbox:
@@ -323,9 +305,6 @@ class Bridge:
                 function(*args)
             except Exception as error:  # noqa: BLE001 - raised in the program
                 self.post(self._fail, error)
-        if inbox and not self._loop_woken:
-            self._loop_woken = True
-            self.loop.call_soon(self._drain_inbox, context=self._context)
 
     def _begin_call(
         self, call: _Call, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]
@@ -360,7 +339,12 @@ class Bridge:
 
     def _run_loop(self) -> None:
         def make_loop() -> _OwnedLoop:
-            self.loop = _OwnedLoop(self._wake_program, self._rest_every)
+            selector = PassSelector(self._loop_waits, self._loop_woke, self._rest_every)
+            try:
+                self.loop = _OwnedLoop(selector)
+            except BaseException:
+                selector.close()
+                raise
             self._begun = True
             # What a client's forgotten task raises has nobody to tell it to.
             self.loop.set_exception_handler(
@@ -404,7 +388,9 @@ async def open_bridge(*, fair: bool = True) -> AsyncIterator[Bridge]:
     """
     runtime = current_runtime()
     bridge = Bridge(runtime, fair=fair)
-    instrument = _PassInstrument(bridge._wake_loop, bridge._rest_every)
+    instrument = PassInstrument(
+        bridge._program_waits, bridge._program_woke, bridge._stay_awake, bridge._rest_every
+    )
     if runtime.name == "trio":
         trio.lowlevel.add_instrument(instrument)
     try:

@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from ._envelope import Envelope, new_event_id
+from ._envelope import Envelope, EventIds
 from ._errors import BusClosed, ConfigurationError, PublishFailed, TbusError
 from ._keys import KEY_HEADERS
 from ._message import Headers, PublishOutcome, Receipt
@@ -116,6 +116,7 @@ class Publisher:
         self.runtime = runtime
         self.timeout = timeout
         self._known_topics: set[str] = set()
+        self._ids = EventIds()
 
     def prepare(
         self,
@@ -147,7 +148,7 @@ class Publisher:
             data = bytes(body)
             if key is not None:
                 _check_text("key", key, 256)
-            event_id = new_event_id() if id is None else id
+            event_id = self._ids.new() if id is None else id
         else:
             raise ConfigurationError(
                 f"the body is an Envelope or bytes, not {type(body).__name__}",
@@ -183,7 +184,7 @@ class Publisher:
         timeout: float | None = None,
     ) -> Receipt:
         """Publish one event and wait for its outcome; see `Bus.publish`."""
-        waiter = _Waiter(self.runtime.one_shot())
+        waiter = _Waiter(self.runtime.parking())
         outgoing = self.prepare(waiter.resolve, topic, body, key, headers, id, timeout)
         return await self._send(outgoing, waiter)
 
@@ -191,7 +192,7 @@ class Publisher:
         self, topic: str, body: bytes, key: str | None, headers: Headers, id: str
     ) -> Receipt:
         """Store bytes as they are, with headers that are the bus's own (a dead letter)."""
-        waiter = _Waiter(self.runtime.one_shot())
+        waiter = _Waiter(self.runtime.parking())
         outgoing = Outgoing(topic, body, key, headers, id, self.timeout, waiter.resolve)
         return await self._send(outgoing, waiter)
 

@@ -43,10 +43,37 @@ class Nursery(Protocol):
 
 
 class OneShot(Protocol):
-    """An event that is set once and waited for by one task."""
+    """An event that is set once."""
 
     def set(self) -> None: ...
     async def wait(self) -> Any: ...
+
+
+class _Parking:
+    """An event that one task waits for, on Trio: half the price of `trio.Event`."""
+
+    __slots__ = ("_is_set", "_task")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._task: trio.lowlevel.Task | None = None
+
+    def set(self) -> None:
+        self._is_set = True
+        task, self._task = self._task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+    async def wait(self) -> None:
+        if self._is_set:
+            await trio.lowlevel.checkpoint()
+            return
+        self._task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort)
+
+    def _abort(self, _: Any) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 @attrs.frozen
@@ -60,6 +87,7 @@ class Runtime:
         open_nursery: a nursery of the loop's own kind.
         open_scope: a cancel scope of the loop's own kind.
         one_shot: makes an event to wait for.
+        parking: makes one that a single task waits for, for the hot paths.
         checkpoint: a full checkpoint.
         checkpoint_if_cancelled: one only where there is a cancellation to deliver.
         cancelled: the exception class that delivers a cancellation.
@@ -71,6 +99,7 @@ class Runtime:
     open_nursery: Callable[[], AbstractAsyncContextManager[Any]]
     open_scope: Callable[[], Scope]
     one_shot: Callable[[], OneShot]
+    parking: Callable[[], OneShot]
     checkpoint: Callable[[], Awaitable[None]]
     checkpoint_if_cancelled: Callable[[], Awaitable[None]]
     cancelled: type[BaseException]
@@ -87,6 +116,7 @@ def current_runtime() -> Runtime:
             open_nursery=trio.open_nursery,
             open_scope=trio.CancelScope,
             one_shot=trio.Event,
+            parking=_Parking,
             checkpoint=trio.lowlevel.checkpoint,
             checkpoint_if_cancelled=trio.lowlevel.checkpoint_if_cancelled,
             cancelled=trio.Cancelled,
@@ -99,6 +129,7 @@ def current_runtime() -> Runtime:
         open_nursery=anyio.create_task_group,
         open_scope=anyio.CancelScope,
         one_shot=asyncio.Event,
+        parking=asyncio.Event,
         checkpoint=anyio.lowlevel.checkpoint,
         checkpoint_if_cancelled=anyio.lowlevel.checkpoint_if_cancelled,
         cancelled=asyncio.CancelledError,

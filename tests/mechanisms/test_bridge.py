@@ -101,11 +101,9 @@ async def test_many_submits_in_one_pass_cost_one_wake() -> None:
         for number in range(1000):
             bridge.submit(seen.append, number)
         assert wakes == 0
-        await anyio.lowlevel.checkpoint()
-        await anyio.lowlevel.checkpoint()
-        assert wakes == 1
         await in_loop(bridge)
         assert len(seen) == 1000
+        assert wakes <= 1  # none, if the loop had not gone to sleep yet
 
 
 async def test_many_posts_in_one_pass_cost_one_wake() -> None:
@@ -134,7 +132,7 @@ async def test_many_posts_in_one_pass_cost_one_wake() -> None:
         assert wakes == 1
 
 
-async def test_posts_of_many_passes_cost_one_wake_while_the_program_is_busy() -> None:
+async def test_posts_of_many_passes_cost_no_wake_while_the_program_is_busy() -> None:
     async with open_bridge() as bridge:
         wakes = 0
         run_soon = bridge.runtime.run_soon
@@ -158,7 +156,7 @@ async def test_posts_of_many_passes_cost_one_wake_while_the_program_is_busy() ->
 
         bridge.loop.call_soon_threadsafe(post, 20)
         passed.wait()  # the program is busy
-        assert wakes == 1
+        assert wakes == 0
         assert seen == []
         await in_loop(bridge)
         assert seen == list(range(20, -1, -1))

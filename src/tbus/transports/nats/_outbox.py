@@ -18,7 +18,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import attrs
 import msgspec
 
 from ..._errors import OutcomeUnknown, PublishRefused, TbusError, TransportLost
@@ -36,8 +35,7 @@ OVERHEAD = 512
 """Bytes that a message needs beside headers and body."""
 
 
-@attrs.define(eq=False)
-class _Entry:
+class _Entry(msgspec.Struct, eq=False):
     """One event in flight."""
 
     number: int
@@ -184,11 +182,8 @@ class Outbox:
             return
         if entry.first_sent is None:
             entry.first_sent = self._loop.time()
-        session.write(
-            publish_command(
-                subject, outgoing.body, reply=f"{self._prefix}{entry.number}", headers=headers
-            )
-        )
+        reply = f"{self._prefix}{entry.number}"
+        session.write(publish_command(subject, outgoing.body, reply=reply, headers=headers))
 
     async def _find_stream(self, topic: str, session: Session) -> None:
         """Look for the topic's stream, make it if need be, then send what waits for it."""

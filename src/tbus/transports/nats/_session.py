@@ -316,16 +316,12 @@ def publish_command(
     subject: str, payload: bytes, *, reply: str = "", headers: bytes = b""
 ) -> bytes:
     """The wire form of a publish. Source: the NATS client protocol, PUB and HPUB."""
+    to = f"{subject} {reply}" if reply else subject
+    size = len(payload)
     if headers:
-        sizes = f"{len(headers)} {len(headers) + len(payload)}"
-        start = f"HPUB {subject} {reply} {sizes}\r\n" if reply else f"HPUB {subject} {sizes}\r\n"
+        start = f"HPUB {to} {len(headers)} {len(headers) + size}\r\n"
         return b"%b%b%b\r\n" % (start.encode(), headers, payload)
-    start = (
-        f"PUB {subject} {reply} {len(payload)}\r\n"
-        if reply
-        else f"PUB {subject} {len(payload)}\r\n"
-    )
-    return b"%b%b\r\n" % (start.encode(), payload)
+    return b"%b%b\r\n" % (f"PUB {to} {size}\r\n".encode(), payload)
 
 
 def _tls_context(options: NatsOptions) -> ssl.SSLContext:
