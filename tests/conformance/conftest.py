@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tbus.testing import Harness, MemoryHarness
@@ -9,10 +11,13 @@ from tests.brokers.harness import NatsHarness
 
 pytest.register_assert_rewrite("tbus.testing.conformance")
 
+MAKERS: dict[str, Callable[[pytest.FixtureRequest], Harness]] = {
+    "memory": lambda _: MemoryHarness(),
+    "nats": lambda request: NatsHarness(request.getfixturevalue("shared_nats_server")),
+}
 
-@pytest.fixture(params=["memory", "nats"])
+
+@pytest.fixture
 def harness(request: pytest.FixtureRequest) -> Harness:
-    """A broker under test. Another one joins with a name and a harness here."""
-    if request.param == "memory":
-        return MemoryHarness()
-    return NatsHarness(request.getfixturevalue("shared_nats_server"))
+    """A broker under test. Another one joins with a name here, and in `test_conformance`."""
+    return MAKERS[request.param](request)
