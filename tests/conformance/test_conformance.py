@@ -10,7 +10,7 @@ from tbus.testing import Ability, Harness, MemoryHarness
 from tbus.testing.conformance import Case, cases
 from tests.brokers.harness import NatsHarness
 
-MARKS = {"memory": (), "nats": pytest.mark.broker}
+MARKS: dict[str, Any] = {"memory": (), "nats": pytest.mark.broker}
 ABILITIES: dict[str, Ability] = {"memory": MemoryHarness.abilities, "nats": NatsHarness.abilities}
 
 
