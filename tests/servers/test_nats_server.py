@@ -318,6 +318,9 @@ def unwritable() -> Iterator[Path]:
         directory = Path(place, "store")
         directory.mkdir()
         directory.chmod(0o555)
+        # Nor may others see where this interpreter and its nats-server are, perhaps. It is
+        # not started, for the store comes first.
+        write_program(Path(place, "program"), "exit 1")
         Path(place).chmod(0o755)
         if os.geteuid() != 0:
             yield directory
@@ -333,7 +336,7 @@ def unwritable() -> Iterator[Path]:
 async def test_a_store_that_cannot_be_written_is_a_configuration_error(unwritable: Path) -> None:
     for path in (unwritable, unwritable / "below"):
         with pytest.raises(ConfigurationError, match=f"store='{path}'.*denied"):
-            async with open_nats_server(store=path):
+            async with open_nats_server(store=path, binary=str(unwritable.parent / "program")):
                 pass
 
 

@@ -56,4 +56,5 @@ def _given(binary: str) -> str:
 
 
 def _is_program(path: Path) -> bool:
-    return path.is_file() and os.access(path, os.X_OK)
+    # Not `Path.is_file`, which raises where the way there may not be seen.
+    return os.path.isfile(path) and os.access(path, os.X_OK)
