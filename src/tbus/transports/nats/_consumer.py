@@ -25,8 +25,8 @@ The laws:
    (Giving back by nak is no way to keep an order: the server may put what it takes from its
    queue of redeliveries back at the end of it.)
 
-On servers from 2.11 to 2.13, which know no reset, the consumer is removed and made again
-behind the ack floor.
+What the server keeps of it, and how that is made and found, is in `_served`. (A long file:
+the laws above need the same few tables.)
 """
 
 from __future__ import annotations
@@ -35,10 +35,8 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import attrs
-import msgspec
 from nats.aio.subscription import Subscription
 
 from ..._errors import (
@@ -49,13 +47,11 @@ from ..._errors import (
     TbusError,
     TransportLost,
 )
-from ..._events import Event, FeedReset, RetentionTook
+from ..._events import Event, FeedReset
 from ..._message import Delivery, Position
-from ..._transport import FeedRequest, Start, Verdict
+from ..._transport import FeedRequest, Verdict
 from ..._watermark import Watermark
 from ._errors import (
-    CONSUMER_NOT_FOUND,
-    STREAM_NOT_FOUND,
     ApiError,
     NoAnswer,
     NoResponders,
@@ -64,8 +60,9 @@ from ._errors import (
 )
 from ._headers import decode_headers, decode_status
 from ._names import API
+from ._served import ServedConsumer
 from ._session import Session, publish_command
-from ._streams import NANO, Config, Streams
+from ._streams import NANO, Streams
 
 logger = logging.getLogger("tbus.nats")
 
@@ -75,21 +72,8 @@ EXPIRES = 30.0
 HEARTBEAT = 5.0
 """Seconds between the server's signs of life while a pull waits."""
 
-SHARED_ACK_PENDING = 100_000
-"""`max_ack_pending` of a consumer that several processes share without order."""
-
-FORGET_AFTER = 300.0
-"""Seconds after which the server removes the consumer of a feed without a group that nobody
-reads any more."""
-
 CLOSE_WAIT = 5.0
 """Seconds for each question at the end; whoever closes has a deadline of its own."""
-
-SETTLED = "tbus.settled"
-"""Where in the consumer's metadata the runs beyond the floor are left."""
-
-MAX_RUNS = 4096
-"""The server bounds metadata to 128 KiB; runs beyond this many are repeated."""
 
 RESETS = 20
 RESETS_WITHIN = 10.0
@@ -97,19 +81,7 @@ RESETS_WITHIN = 10.0
 
 NINE = 9
 
-RESET_SINCE = (2, 14)
 ORDER_SINCE = (2, 11)
-
-
-class _Left(msgspec.Struct, array_like=True):
-    """What a reader leaves to the next one."""
-
-    stream: str
-    floor: int
-    runs: list[tuple[int, int]]
-
-
-_decode_left = msgspec.json.Decoder(_Left).decode
 
 
 @attrs.define(eq=False)
@@ -141,7 +113,7 @@ class Consumer:
     ) -> None:
         self.request = request
         self.name = name
-        self.stream = streams.stream(request.topic)
+        self._served = ServedConsumer(request, name, streams, emit)
         self._streams = streams
         self._start = start
         self._emit = emit
@@ -166,9 +138,6 @@ class Consumer:
         self._heard = 0.0
         self._buffer: list[Delivery] = []
         self._pull_pending = False
-        self._made_in: Session | None = None
-        """The connection in which the consumer was last seen."""
-        self._stream_created = ""
         self._incarnation = 0
         """Counts the streams that the topic has had; positions of one mean nothing in the
         next."""
@@ -238,17 +207,21 @@ class Consumer:
         if self._inbox is not None:
             inbox, self._inbox = self._inbox, None
             await session.unsubscribe(inbox)
-        info = await self._find_or_make(session)
+        info, is_new = await self._served.find_or_make(
+            session, None if self._mark is None else self._mark.frontier
+        )
+        if is_new:
+            self._begin_stream()
         pending = info["num_ack_pending"] or info["num_redelivered"]
         if self._ordered and (reason is not None or pending):
-            info = await self._reset(session, info)
+            info = await self._served.reset(session, info)
             if reason is not None:
                 self._emit(FeedReset(self.request.topic, self.request.group, reason))
         if generation != self._generation:
             return  # attached or detached again meanwhile
         if self._mark is None:
             self._mark = Watermark(info["delivered"]["stream_seq"])
-            self._settled_before = self._read_settled(info)
+            self._settled_before = self._served.read_settled(info)
         self._next = info["delivered"]["consumer_seq"] + 1
         self._heard = self._loop.time()
         subject = session.new_inbox()
@@ -264,79 +237,6 @@ class Consumer:
             return
         self._pull()
 
-    def _read_settled(self, info: Config) -> list[tuple[int, int]]:
-        """The runs that an earlier reader settled beyond the floor."""
-        text = info["config"].get("metadata", {}).get(SETTLED)
-        if not self._ordered or text is None:
-            return []
-        try:
-            left = _decode_left(text)
-        except msgspec.MsgspecError:
-            logger.warning("%s: the mark of an earlier reader cannot be read", self.name)
-            return []
-        if left.stream != self._stream_created or left.floor > info["ack_floor"]["stream_seq"]:
-            return []  # of another stream; or somebody has set the group back, to read again
-        return left.runs
-
-    async def _leave_settled(self, session: Session) -> None:
-        assert self._mark is not None
-        left = _Left(self._stream_created, self._mark.frontier, self._mark.runs()[:MAX_RUNS])
-        info = await session.api(f"CONSUMER.INFO.{self.stream}.{self.name}", timeout=CLOSE_WAIT)
-        config = info["config"]
-        text = msgspec.json.encode(left).decode()
-        config["metadata"] = {**config.get("metadata", {}), SETTLED: text}
-        await self._make(session, config)
-
-    async def _find_or_make(self, session: Session) -> Config:
-        topic = self.request.topic
-        stream = await self._streams.info(session, topic)
-        if stream is None:
-            if self._was_removed(session):
-                raise ConsumerGone(
-                    f"the stream of topic {topic!r} was removed: what it held is gone. Open the"
-                    " subscription again to start with a new one"
-                )
-            stream = await self._streams.ensure(session, topic)
-        elif not self._streams.is_known(topic):
-            stream = await self._streams.ensure(session, topic)
-        if stream["created"] != self._stream_created:
-            self._stream_created = stream["created"]
-            self._begin_stream()
-        try:
-            info = await session.api(f"CONSUMER.INFO.{self.stream}.{self.name}")
-        except ApiError as error:
-            if error.err_code not in (CONSUMER_NOT_FOUND, STREAM_NOT_FOUND):
-                raise
-            if self._was_removed(session):
-                raise ConsumerGone(
-                    f"the consumer {self.name!r} of topic {topic!r} was removed on the server:"
-                    " where its group stood is lost. Open the subscription again, with the"
-                    " `start` that you want"
-                ) from error
-            info = await self._make(session, self._config(first=True))
-        else:
-            wanted = self._config(first=False)
-            if any(info["config"].get(name) != value for name, value in wanted.items()):
-                info = await self._make(session, {**info["config"], **wanted})
-            first = stream["state"]["first_seq"]
-            floor = info["ack_floor"]["stream_seq"]
-            if floor and first > floor + 1 and stream["state"]["messages"]:
-                self._emit(RetentionTook(topic, self.request.group, floor + 1, first - 1))
-            if self._made_in is None and self._ordered and info["num_waiting"]:
-                raise SubscriptionFailed(
-                    f"group {self.request.group!r} of topic {topic!r} is being read by another"
-                    " process: with order='key' one process reads for a group at a time; end"
-                    " it, or subscribe with order='none' to share the messages"
-                )
-        self._made_in = session
-        return info
-
-    def _was_removed(self, session: Session) -> bool:
-        """Whether what is missing was there, and cannot have gone with the server's memory."""
-        return self._made_in is session or (
-            self._made_in is not None and not self._streams.was_in_memory(self.request.topic)
-        )
-
     def _begin_stream(self) -> None:
         """The stream is another one: its positions have nothing to do with the old ones."""
         self._incarnation += 1
@@ -344,60 +244,6 @@ class Consumer:
             self._mark = Watermark(0)
             self._in_flight.clear()
             self._bytes = 0
-
-    def _config(self, *, first: bool) -> Config:
-        """The consumer's configuration; all of it, or what tbus keeps as it wants it."""
-        request = self.request
-        config: Config = {
-            "ack_wait": round(request.ack_wait * NANO),
-            "max_ack_pending": request.max_in_flight if self._ordered else SHARED_ACK_PENDING,
-        }
-        if first:
-            config |= {
-                "durable_name": self.name,
-                "name": self.name,
-                "ack_policy": "explicit",
-                "max_deliver": -1,
-                "replay_policy": "instant",
-                "metadata": {"tbus.group": request.group or "", "tbus.order": request.order},
-            }
-            if request.group is None:
-                config["inactive_threshold"] = round(FORGET_AFTER * NANO)
-            config |= self._deliver_policy()
-        return config
-
-    def _deliver_policy(self) -> Config:
-        start: Start = self.request.start
-        if self._mark is not None:  # made again: go on, or begin anew with a new stream
-            return {"deliver_policy": "by_start_sequence", "opt_start_seq": self._mark.frontier + 1}
-        if isinstance(start, datetime):
-            if start.tzinfo is None:
-                start = start.replace(tzinfo=UTC)
-            return {"deliver_policy": "by_start_time", "opt_start_time": start.isoformat()}
-        if isinstance(start, Position):
-            return {"deliver_policy": "by_start_sequence", "opt_start_seq": max(1, start.offset)}
-        return {"deliver_policy": "new" if start == "latest" else "all"}
-
-    async def _make(self, session: Session, config: Config) -> Config:
-        return await session.api(
-            f"CONSUMER.CREATE.{self.stream}.{self.name}",
-            {"stream_name": self.stream, "config": config},
-            timeout=10.0,
-        )
-
-    async def _reset(self, session: Session, info: Config) -> Config:
-        """Have everything behind the ack floor delivered again, in order."""
-        if session.version >= RESET_SINCE:
-            return await session.api(f"CONSUMER.RESET.{self.stream}.{self.name}")
-        floor = info["ack_floor"]["stream_seq"]
-        config = {
-            **info["config"],
-            "deliver_policy": "by_start_sequence",
-            "opt_start_seq": floor + 1,
-        }
-        config.pop("opt_start_time", None)
-        await session.api(f"CONSUMER.DELETE.{self.stream}.{self.name}")
-        return await self._make(session, config)
 
     # Pulling
 
@@ -430,7 +276,7 @@ class Consumer:
         self._asked += count
         session.write(
             publish_command(
-                f"{API}.CONSUMER.MSG.NEXT.{self.stream}.{self.name}",
+                f"{API}.CONSUMER.MSG.NEXT.{self._served.path}",
                 json.dumps(body).encode(),
                 reply=self._inbox.subject,
             )
@@ -637,12 +483,12 @@ class Consumer:
             if inbox is not None:
                 await session.drain(inbox, CLOSE_WAIT)
             if self.request.group is None:
-                await session.api(f"CONSUMER.DELETE.{self.stream}.{self.name}", timeout=CLOSE_WAIT)
+                await self._served.remove(session, CLOSE_WAIT)
             elif not self._ordered:
                 for known in self._in_flight.values():
                     self._give_back(known.reply)
             elif self._mark is not None and self._mark.runs():
-                await self._leave_settled(session)
+                await self._served.leave_settled(session, self._mark, CLOSE_WAIT)
             await session.ping(CLOSE_WAIT)
         except ApiError as error:
             logger.debug("closing %s: %s", self.name, error)
