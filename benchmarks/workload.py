@@ -1,11 +1,14 @@
-"""The work that every contestant does: the same events, the same server, the same handler."""
+"""The work that every contestant does: the same events, the same handler, the same questions
+to the server at the end."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
 
-import msgspec
+import attrs
 import nats
 from nats.aio.client import Client
 from nats.js import JetStreamContext
@@ -17,23 +20,54 @@ SIZE = 256
 
 KEYS = 1000
 
+PUBLISHERS = 100
+
+WHEN = datetime(2026, 1, 2, 3, 4, 5, 123456, tzinfo=UTC)
+"""One time for all, since trailing zeros of a fraction are not written."""
+
+Figures = dict[str, Any]
+
+
+@attrs.frozen
+class Job:
+    """What a contestant is given.
+
+    Attributes:
+        url: of the server.
+        topic: its own; what is in it says the comparison.
+        count: events.
+    """
+
+    url: str
+    topic: str
+    count: int
+
 
 def envelopes(count: int, keys: int = KEYS) -> Iterator[Envelope]:
     """Events of `SIZE` bytes, `keys` aggregates in turn, each with versions 1, 2, 3, ..."""
-    empty = len(Envelope.new("order-0000", "OrderPlaced", {"x": ""}, event_version=1).encode())
+    empty = len(_envelope(0, 1, 0).encode())
     for number in range(count):
-        key, version = f"order-{number % keys:04}", number // keys + 1
-        padding = SIZE - empty - (len(str(version)) - 1)
-        yield Envelope.new(key, "OrderPlaced", {"x": "y" * padding}, event_version=version)
+        version = number // keys + 1
+        yield _envelope(number % keys, version, SIZE - empty - len(str(version)) + 1)
 
 
-def bodies(count: int) -> list[bytes]:
-    """The same, encoded."""
-    return [envelope.encode() for envelope in envelopes(count)]
+def _envelope(key: int, version: int, padding: int) -> Envelope:
+    return Envelope.new(
+        f"order-{key:04}",
+        "OrderPlaced",
+        {"x": "y" * padding},
+        event_version=version,
+        timestamp=WHEN,
+    )
+
+
+def bodies(count: int) -> list[tuple[str, bytes]]:
+    """The same, each as its id and its encoding."""
+    return [(envelope.event_id, envelope.encode()) for envelope in envelopes(count)]
 
 
 class Observer:
-    """The handler's work: count, and check the order per key."""
+    """The handler's work: count, and check the order of each key."""
 
     def __init__(self, expected: int) -> None:
         self.expected = expected
@@ -47,42 +81,47 @@ class Observer:
             self.violations += 1
         self._last[key] = version
         self.count += 1
-        return self.count >= self.expected
+        return self.count == self.expected
 
 
-class Wire(msgspec.Struct):
-    """What a plain consumer decodes of an envelope."""
-
-    aggregate_id: str
-    event_version: int
-    payload: msgspec.Raw
-
-
-decode = msgspec.json.Decoder(Wire).decode
+def percentile(values: list[float], share: float) -> float:
+    """The smallest value that `share` of them do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 async def connect(url: str) -> tuple[Client, JetStreamContext]:
-    """A plain client, with room for what the contestants publish at once."""
+    """A plain client. Its buffer for what is to be written is larger than its default, so
+    that it is never throttled."""
     client = await nats.connect(url, pending_size=64 << 20)
     return client, client.jetstream()
 
 
-async def fresh_stream(js: JetStreamContext, name: str) -> None:
-    """An empty stream in the server's memory."""
+async def wait_acked(js: JetStreamContext, topic: str, consumer: str) -> None:
+    """Wait until the server has heard every acknowledgement."""
+    while (await js.consumer_info(topic, consumer)).num_ack_pending:  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0.001)
+
+
+async def stored(job: Job) -> int:
+    """How many events the server has in the topic."""
+    client, js = await connect(job.url)
     try:
-        await js.delete_stream(name)
-    except nats.js.errors.NotFoundError:
-        pass
-    await js.add_stream(name=name, subjects=[name], storage="memory")
+        return (await js.stream_info(job.topic)).state.messages
+    finally:
+        await client.close()
 
 
-async def fill(client: Client, js: JetStreamContext, name: str, count: int) -> None:
-    """A fresh stream with `count` envelopes, each with the message id that tbus writes."""
-    await fresh_stream(js, name)
-    for number, envelope in enumerate(envelopes(count)):
-        await client.publish(name, envelope.encode(), headers={"Nats-Msg-Id": envelope.event_id})
-        if number % 2000 == 0:
-            await client.flush()
-    await client.flush()
-    while (await js.stream_info(name)).state.messages < count:  # noqa: ASYNC110 - nobody tells
-        await asyncio.sleep(0.01)
+async def standing(job: Job, consumer: str) -> Figures:
+    """What the server says of a consumer once its contestant is done."""
+    client, js = await connect(job.url)
+    try:
+        info = await js.consumer_info(job.topic, consumer)
+        return {
+            "num_pending": info.num_pending,
+            "num_ack_pending": info.num_ack_pending,
+            "num_redelivered": info.num_redelivered,
+            "delivered": info.delivered.consumer_seq if info.delivered else 0,
+        }
+    finally:
+        await client.close()

@@ -1,0 +1,252 @@
+"""A readable page of what was measured. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from .plans import COMPARISONS, CROSSING, CURE_COST, IDLE_TASKS, Comparison
+from .tables import shown, table
+
+Results = Mapping[str, Any]
+
+INTRODUCTION = """\
+Every contestant runs in a process of its own, over a topic of its own in the memory of one \
+nats-server that the benchmark started (loopback, JetStream). Contestants run in turn, round after \
+round: A B C A B C. A figure is the median of the rounds, with the smallest and the largest; \
+a ratio is taken within each round, tbus over the other, and its median and spread are told. \
+Events are envelopes of exactly 256 bytes. Absolute figures are this machine's; the ratios are \
+what can be compared. A contestant that loses, repeats or reorders an event stops the run."""
+
+
+def page(results: Results) -> str:
+    """The whole page, Markdown."""
+    entries = results["results"]
+    parts = ["# Benchmarks", INTRODUCTION, _machine(results["machine"])]
+    parts.append(_again(results))
+    if verdicts := _verdicts(entries):
+        parts += ["## Targets", verdicts]
+    for name, comparison in COMPARISONS.items():
+        if name in entries:
+            parts.append(_comparison(comparison, entries[name]))
+    if "fairness" in entries:
+        parts.append(_fairness(entries["fairness"]))
+    if "tasks" in entries:
+        parts.append(_tasks(entries["tasks"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
+    changed = machine["changed_files"]
+    state = f", with {changed} changed files" if changed else ""
+    return (
+        f"Measured {machine['when']} on {machine['cores']} cores, {machine['processor']},"
+        f" {machine['system']}, {machine['python']} (load before: {machine['load_before']});"
+        f" commit {machine['commit']}{state}; {packages}."
+    )
+
+
+def _again(results: Results) -> str:
+    return (
+        "To repeat it: `make bench`, or, with the packages of `tbus[bench]`:\n\n"
+        f"```sh\n{results['command']}\npython -m benchmarks report FILE  # this page\n```"
+    )
+
+
+# --- targets -----------------------------------------------------------------------------
+
+
+def _verdicts(entries: Mapping[str, Any]) -> str:
+    rows = []
+    for name, comparison in COMPARISONS.items():
+        labels = _labels(comparison)
+        for target in entries.get(name, {}).get("targets", ()):
+            if target["against"] is None:
+                what = f"{labels[comparison.ours.name]}: {comparison.figures[target['figure']]}"
+                digits = 0
+            else:
+                what = f"{target['figure']} over {labels[target['against']]}"
+                digits = 2
+            if not target["fair"]:
+                what += " (beyond the target)"
+            rows.append(
+                [
+                    f"{name}: {what}",
+                    f"{target['kind']} {target['value']:,}",
+                    f"{target['reached']:,.{digits}f}",
+                    said(target["met"]),
+                ]
+            )
+    if "fairness" in entries:
+        slowest, dearest = _worst(entries["fairness"])
+        for what, target_, reached in (
+            ("fairness: slowest p99 of a way, ms", CROSSING, slowest),
+            ("fairness: throughput lost, %", CURE_COST, dearest),
+        ):
+            rows.append(
+                [
+                    what,
+                    f"{target_.kind} {target_.value:g}",
+                    f"{reached:.1f}",
+                    said(target_.is_met(reached)),
+                ]
+            )
+    if "tasks" in entries:
+        for name, met in _laws(entries["tasks"]).items():
+            rows.append([f"tasks: {name}", "", "", said(met)])
+    return table(["what", "target", "reached", ""], rows) if rows else ""
+
+
+def said(met: bool) -> str:
+    """Whether a target was reached, as words."""
+    return "reached" if met else "**not reached**"
+
+
+# --- comparisons -------------------------------------------------------------------------
+
+
+def _labels(comparison: Comparison) -> dict[str, str]:
+    return {contestant.name: contestant.label for contestant in comparison.contestants}
+
+
+def _comparison(comparison: Comparison, entry: Mapping[str, Any]) -> str:
+    headings = [comparison.title]
+    for figure, unit in comparison.figures.items():
+        named = "" if len(comparison.figures) == 1 else f"{figure}, "
+        headings += [f"{named}{unit}", "tbus / this"]
+    rows = []
+    for name, label in _labels(comparison).items():
+        found = entry["contestants"][name]
+        row = [label]
+        for figure in comparison.figures:
+            ratio = found["ratios"].get(figure)
+            row += [shown(found["figures"][figure]), "" if ratio is None else shown(ratio, 2)]
+        rows.append(row)
+    return "\n\n".join(
+        [
+            f"## {comparison.title}",
+            comparison.about,
+            f"{entry['count']:,} events for each, {entry['rounds']} rounds; `tbus / this` is the"
+            " first row's figure over this row's.",
+            table(headings, rows),
+        ]
+    )
+
+
+# --- fairness ----------------------------------------------------------------------------
+
+
+def _worst(entry: Mapping[str, Any]) -> tuple[float, float]:
+    """The slowest p99 with the cure, and the highest cost."""
+    found = [row["with"][f"{way}_p99"] for row in entry["rows"] for way in ("there", "back")]
+    slowest = max(math.inf if value is None else value for value in found)
+    return slowest, max(row["cost_percent"]["median"] for row in entry["rows"])
+
+
+def _fairness(entry: Mapping[str, Any]) -> str:
+    figures = {"p50": "p50", "p99": "p99", "worst_p99": "worst p99", "max": "max"}
+    rows = []
+    for row in entry["rows"]:
+        for way, words in (("there", "program to clients"), ("back", "clients to program")):
+            cells = [f"{row['busy']}, {row['slice_ms']} ms", words]
+            for cure in ("with", "without"):
+                found = (row[cure][f"{way}_{figure}"] for figure in figures)
+                cells += ["none arrived" if value is None else f"{value:,.1f}" for value in found]
+            rows.append(cells)
+    costs = [
+        [f"{row['busy']}, {row['slice_ms']} ms", shown(row["cost_percent"], 1)]
+        for row in entry["rows"]
+    ]
+    headings = ["busy side, slice", "crossing", *figures.values()]
+    headings += [f"without: {words}" for words in figures.values()]
+    return "\n\n".join(
+        [
+            "## Fairness: a crossing while one side is busy",
+            "One side burns CPU in slices of fixed work, with a pass of its loop between them;"
+            f" {entry['probes']} probes cross from the program into the clients' loop and back (or"
+            f" as many as get through in four seconds), {entry['rounds']} rounds. Milliseconds,"
+            " with the rests that each side takes while it is busy, and without them"
+            " (`open_bridge(fair=False)`). p50 and p99 are medians of the rounds; then come the"
+            " worst round's p99 and the largest of all. Without the rests a run is undisturbed"
+            " or stuck for seconds, as it happens, so its medians say little. A way into a busy"
+            " loop waits for the end of the slice, whatever is done.",
+            table(headings, rows),
+            "What the rests cost the busy side, nobody probing, in percent of the slices it gets"
+            " done:",
+            table(["busy side, slice", "%"], costs),
+        ]
+    )
+
+
+# --- tasks -------------------------------------------------------------------------------
+
+
+def _laws(entry: Mapping[str, Any]) -> dict[str, bool]:
+    """What is promised of tasks and of what is left, and whether it held."""
+    backends = entry["backends"].values()
+    last = f"{entry['subscriptions']} subscribed"
+    counts = [
+        {moment: found["outside"] for moment, found in backend["tasks"].items()}
+        for backend in backends
+    ]
+    return {
+        f"at most {IDLE_TASKS} while idle": all(c["open"] <= IDLE_TASKS for c in counts),
+        "one more for each subscription": all(
+            c["1 subscribed"] <= c["open"] + 1 and c[last] <= c["open"] + entry["subscriptions"]
+            for c in counts
+        ),
+        "the same after any number of messages": all(
+            found == c[last] for c in counts for at, found in c.items() if at.startswith("after")
+        ),
+        "the bus's own census counts the same": all(
+            found["outside"] == found["census"]
+            for backend in backends
+            for found in backend["tasks"].values()
+        ),
+        "cycles end exactly where they began": not any(
+            backend["difference"] for backend in backends
+        ),
+    }
+
+
+def _tasks(entry: Mapping[str, Any]) -> str:
+    backends = entry["backends"]
+    moments = list(next(iter(backends.values()))["tasks"])
+    rows = [
+        [name, *(_both(found["tasks"][moment]) for moment in moments)]
+        for name, found in backends.items()
+    ]
+    cycles = [
+        [
+            name,
+            str(found["cycles"]),
+            _held(found["before"]),
+            _held(found["after"]),
+            found["difference"].replace("\n", "; ") or "nothing",
+        ]
+        for name, found in backends.items()
+    ]
+    return "\n\n".join(
+        [
+            "## What a bus holds",
+            "Tasks while the bus is open and idle, those in the clients' loop among them, counted"
+            " from outside as Trio and asyncio know them (in brackets: what `Bus.census` says,"
+            " where that differs):",
+            table(["backend", *moments], rows),
+            "Open, subscribe, publish, handle and close, again and again in one process. Compared"
+            " is what is held, by identity, not how much:",
+            table(["backend", "cycles", "held before", "held after", "difference"], cycles),
+        ]
+    )
+
+
+def _both(found: Mapping[str, int]) -> str:
+    if found["outside"] == found["census"]:
+        return str(found["outside"])
+    return f"{found['outside']} ({found['census']})"
+
+
+def _held(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {kind}" for kind, number in counts.items())

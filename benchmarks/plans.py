@@ -1,0 +1,194 @@
+"""What is compared with what, and the figure that is to be reached. Data only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import attrs
+
+
+@attrs.frozen
+class Contestant:
+    """One side of a comparison: a function that runs in a process of its own.
+
+    Attributes:
+        name: of the function, see `contestants`.
+        label: for people.
+    """
+
+    name: str
+    label: str
+
+
+@attrs.frozen
+class Target:
+    """A figure that is to be reached.
+
+    Attributes:
+        kind: whether `value` is the least or the most that will do.
+        value: the figure.
+        figure: which of the contestants' figures it is about.
+        against: a ratio to this contestant; None: our own figure itself.
+        fair: `against` is the peer with the same guarantees and the same work. Others are
+            told for completeness, and are harder or easier to beat.
+    """
+
+    kind: Literal["at least", "at most"]
+    value: float
+    figure: str
+    against: str | None = None
+    fair: bool = True
+
+    def is_met(self, reached: float) -> bool:
+        """Whether the figure does."""
+        return reached >= self.value if self.kind == "at least" else reached <= self.value
+
+
+@attrs.frozen
+class Comparison:
+    """Contestants that do the same work in turn.
+
+    Attributes:
+        name: on the command line.
+        title: for people.
+        about: how it is measured, and who is the fair peer; Markdown.
+        count: events for each contestant and round.
+        figures: names and units of the figures that are shown.
+        contestants: in the order in which they run; the first is ours.
+        targets: what is to be reached.
+        topic: what a contestant finds: no topic, an empty one, or one with `count` events.
+    """
+
+    name: str
+    title: str
+    about: str
+    count: int
+    figures: Mapping[str, str]
+    contestants: tuple[Contestant, ...]
+    targets: tuple[Target, ...]
+    topic: Literal["none", "empty", "filled"] = "none"
+
+    @property
+    def ours(self) -> Contestant:
+        """The one that the ratios are about."""
+        return self.contestants[0]
+
+
+PUBLISH = Comparison(
+    name="publish",
+    title="Publish: 100 concurrent publishers",
+    about=(
+        "100 tasks publish the same bodies, each task one after another, and wait for every"
+        " acknowledgement. tbus gives every event an id, by which the server discards a repeat."
+        " nats-py as its documentation shows it sends none, so that a repeat after a lost"
+        " acknowledgement is stored twice: **the fair peer is nats-py with a `Nats-Msg-Id`**"
+        " (made before the clock starts; tbus makes its own while it runs). The row without it"
+        " promises less and is shown beside it."
+    ),
+    count=60_000,
+    figures={"rate": "events/s"},
+    contestants=(
+        Contestant("publish_tbus", "tbus on Trio, `bus.publish` of bytes"),
+        Contestant("publish_nats_py_with_id", "nats-py, `js.publish` with a message id"),
+        Contestant("publish_nats_py", "nats-py, `js.publish`"),
+        Contestant("publish_faststream", "FastStream, `broker.publish`"),
+        Contestant("publish_tbus_envelopes", "tbus on Trio, `bus.publish` of envelopes"),
+        Contestant("publish_tbus_pipelined", "tbus on Trio, one task, `open_publisher().send`"),
+    ),
+    targets=(
+        Target("at least", 1.3, "rate", "publish_nats_py_with_id"),
+        Target("at least", 1.3, "rate", "publish_nats_py", fair=False),
+    ),
+    topic="empty",
+)
+
+LATENCY = Comparison(
+    name="latency",
+    title="Latency: one publish after another",
+    about=(
+        "One task publishes and waits, again and again. tbus crosses into its clients' thread"
+        " and back for each, which here nothing shares the cost of. The fair peer is nats-py with"
+        " a `Nats-Msg-Id`, as above."
+    ),
+    count=5000,
+    figures={"p50": "us", "p99": "us"},
+    contestants=(
+        Contestant("latency_tbus", "tbus on Trio, `bus.publish`"),
+        Contestant("latency_nats_py", "nats-py, `js.publish` with a message id"),
+    ),
+    targets=(
+        Target("at most", 2.0, "p50", "latency_nats_py"),
+        Target("at most", 2.0, "p99", "latency_nats_py"),
+    ),
+    topic="empty",
+)
+
+CONSUME = Comparison(
+    name="consume",
+    title="Consume: pull, decode, handle, acknowledge",
+    about=(
+        "The topic is filled by a tbus publisher before each contestant starts: 1000 keys in"
+        " turn, an envelope and a `Nats-Msg-Id` in each message. The clock runs from before the"
+        " consumer is made until the last message is handled and the server has heard every"
+        " acknowledgement; afterwards the server is asked whether nothing is pending and nothing"
+        " was delivered twice. The handler counts, and checks each key's order by"
+        " `event_version`. **The fair peer is nats-py with msgspec**, which calls the same handler"
+        " after decoding; it decodes only the fields that the handler needs, with msgspec, tbus"
+        " all of them. nats-py and FastStream ask for 500 at once. tbus runs with its defaults in"
+        " the first row (1000 in flight)."
+    ),
+    count=50_000,
+    figures={"rate": "events/s"},
+    contestants=(
+        Contestant("consume_tbus", "tbus on Trio, in key order"),
+        Contestant("consume_nats_py", "nats-py, `fetch(500)`, msgspec, handler"),
+        Contestant("consume_nats_py_json", "nats-py, `fetch(500)`, json, handler"),
+        Contestant("consume_nats_py_undecoded", "nats-py, `fetch(500)`, acks only"),
+        Contestant("consume_faststream", "FastStream, `PullSub(500)`, handler"),
+        Contestant("consume_faststream_batch", "FastStream, `PullSub(500, batch=True)`, handler"),
+        Contestant("consume_bare_pulls", "bare overlapping pulls, acks only: the upper bound"),
+        Contestant("consume_tbus_more_in_flight", "tbus on Trio, `max_in_flight=4000`"),
+    ),
+    targets=(
+        Target("at least", 2.0, "rate", "consume_nats_py"),
+        Target("at least", 5.0, "rate", "consume_faststream"),
+    ),
+    topic="filled",
+)
+
+MEMORY = Comparison(
+    name="memory",
+    title="Memory transport: sent to handled",
+    about=(
+        "One task sends, the subscription handles in key order; three blocks, each with a topic"
+        " of its own, after a short one that is not counted. The figure is the median block's."
+    ),
+    count=200_000,
+    figures={"rate": "events/s"},
+    contestants=(
+        Contestant("memory_tbus", "tbus on Trio, handler that only counts"),
+        Contestant("memory_tbus_checked", "the same, with the handler of the consumers above"),
+    ),
+    targets=(
+        Target("at least", 150_000, "rate"),
+        Target("at least", 300_000, "rate", fair=False),
+    ),
+)
+
+COMPARISONS: Mapping[str, Comparison] = {
+    comparison.name: comparison for comparison in (PUBLISH, LATENCY, CONSUME, MEMORY)
+}
+
+SLICES = (0.2, 2.0, 10.0)
+"""Milliseconds that a busy side burns between two passes of its loop."""
+
+SIDES = ("program", "clients")
+
+CROSSING = Target("at most", 20.0, "p99")
+"""Milliseconds for a crossing into or out of a busy side."""
+
+CURE_COST = Target("at most", 5.0, "percent")
+
+IDLE_TASKS = 12
+"""Tasks of an open, idle bus at most; beyond them one for each subscription."""

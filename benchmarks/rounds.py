@@ -1,0 +1,95 @@
+"""Contestants in turn, round after round, each in a process and with a topic of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Literal
+
+import trio
+
+from tbus import TopicOptions, open_bus
+
+from .plans import Comparison
+from .workload import Figures, Job, envelopes
+
+Measure = Callable[[str], Awaitable[Figures]]
+
+TIME_LIMIT = 600
+"""Seconds that a contestant may take."""
+
+
+async def in_turn(names: Sequence[str], rounds: int, measure: Measure) -> dict[str, list[Figures]]:
+    """A B C A B C ...: what the machine does meanwhile hits all of them alike."""
+    taken: dict[str, list[Figures]] = {name: [] for name in names}
+    for number in range(rounds):
+        for name in names:
+            print(f"  round {number + 1} of {rounds}: {name}", file=sys.stderr, flush=True)
+            taken[name].append(await measure(name))
+    return taken
+
+
+async def compare(
+    comparison: Comparison, url: str, rounds: int, scale: float
+) -> tuple[int, dict[str, list[Figures]]]:
+    """Run a comparison; returns the events for each contestant, and its figures by round."""
+    count = max(200, int(comparison.count * scale))
+
+    async def measure(name: str) -> Figures:
+        async with open_topic(url, comparison.topic, count) as topic:
+            return await in_a_process(name, Job(url, topic, count))
+
+    names = [contestant.name for contestant in comparison.contestants]
+    return count, await in_turn(names, rounds, measure)
+
+
+@asynccontextmanager
+async def open_topic(
+    url: str, wanted: Literal["none", "empty", "filled"], count: int
+) -> AsyncIterator[str]:
+    """A topic for one contestant, in the server's memory; gone afterwards.
+
+    The same for all: made by tbus, and filled by it.
+    """
+    topic = f"bench-{uuid.uuid4().hex}"
+    if wanted == "none":
+        yield topic
+        return
+    async with open_bus(url) as bus:
+        await bus.configure_topic(topic, TopicOptions(storage="memory"))
+        if wanted == "filled":
+            async with bus.open_publisher() as publisher:
+                for envelope in envelopes(count):
+                    await publisher.send(topic, envelope)
+    try:
+        yield topic
+    finally:
+        with trio.CancelScope(shield=True):
+            async with open_bus(url) as bus:
+                await bus.remove_topic(topic)
+
+
+async def in_a_process(name: str, job: Job) -> Figures:
+    """One contestant's figures.
+
+    Raises:
+        SystemExit: it failed, or its figures are worthless.
+    """
+    with trio.fail_after(TIME_LIMIT):
+        done = await trio.run_process(
+            [sys.executable, "-m", "benchmarks", "contestant", name, job.topic, str(job.count)],
+            cwd=Path(__file__).parents[1],
+            env={**os.environ, "TBUS_BENCH_URL": job.url},  # not where a process list shows it
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+        )
+    if done.returncode:
+        raise SystemExit(f"{name} failed:\n{done.stderr.decode()}")
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+    return figures

@@ -1,0 +1,74 @@
+"""Who runs when, and whose figures do not count."""
+
+import pytest
+
+from benchmarks.contestants import ON_ASYNCIO, ON_TRIO, faults
+from benchmarks.plans import COMPARISONS
+from benchmarks.rounds import in_a_process, in_turn
+from benchmarks.workload import SIZE, Job, Observer, bodies, envelopes, percentile
+from tbus import Envelope
+
+
+async def test_contestants_run_in_turn_round_after_round():
+    ran = []
+
+    async def measure(name):
+        ran.append(name)
+        return {"number": len(ran)}
+
+    taken = await in_turn(["a", "b", "c"], 2, measure)
+    assert ran == ["a", "b", "c", "a", "b", "c"]
+    assert [figures["number"] for figures in taken["b"]] == [2, 5]
+
+
+async def test_a_contestant_that_fails_ends_the_run_and_says_why():
+    with pytest.raises(SystemExit, match=r"nobody failed(.|\n)*KeyError"):
+        await in_a_process("nobody", Job("memory://", "t", 1))
+
+
+def test_every_contestant_of_a_plan_exists_and_ours_is_tbus():
+    known = {*ON_TRIO, *ON_ASYNCIO}
+    for comparison in COMPARISONS.values():
+        assert {contestant.name for contestant in comparison.contestants} <= known
+        assert "tbus" in comparison.ours.name
+        named = {target.against for target in comparison.targets} - {None}
+        assert named <= {contestant.name for contestant in comparison.contestants}
+
+
+def test_figures_count_only_if_every_event_was_handled_once_and_in_order():
+    good = {
+        "rate": 1.0, "handled": 5, "violations": 0, "delivered": 5, "num_pending": 0,
+        "num_ack_pending": 0, "num_redelivered": 0,
+    }  # fmt: skip
+    assert faults(good, 5) == ""
+    assert "violations should be 0" in faults({**good, "violations": 1}, 5)
+    assert "num_ack_pending should be 0" in faults({**good, "num_ack_pending": 2}, 5)
+    assert "num_redelivered should be 0" in faults({**good, "num_redelivered": 1}, 5)
+    assert "handled should be 5" in faults({**good, "handled": 6}, 5)
+    assert "stored should be 5" in faults({"rate": 1.0, "stored": 4}, 5)
+
+
+def test_every_event_is_an_envelope_of_exactly_the_size_told():
+    found = bodies(2500)
+    assert {len(body) for _, body in found} == {SIZE}
+    assert all(Envelope.from_bytes(body).event_id == event_id for event_id, body in found[:10])
+
+
+def test_keys_come_in_turn_each_with_ascending_versions():
+    found = [(e.aggregate_id, e.event_version) for e in envelopes(5, keys=2)]
+    first, second = found[0][0], found[1][0]
+    assert found == [(first, 1), (second, 1), (first, 2), (second, 2), (first, 3)]
+
+
+def test_an_observer_sees_what_comes_out_of_order_and_what_comes_again():
+    seen = Observer(5)
+    events = [("a", 1), ("b", 1), ("a", 2), ("a", 1), ("b", 1)]
+    assert [seen.see(*event) for event in events] == [False, False, False, False, True]
+    assert seen.violations == 2
+
+
+def test_a_percentile_is_one_of_the_values():
+    values = [float(number) for number in range(100, 0, -1)]
+    assert percentile(values, 0.5) == 51
+    assert percentile(values, 0.99) == 100
+    assert percentile([7.0], 0.99) == 7
