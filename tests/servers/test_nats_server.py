@@ -444,7 +444,8 @@ async def test_a_server_that_dies_is_known_to_all_who_wait() -> None:
 
     before = take_census()
     async with open_nats_server() as server:
-        [holding] = server.holdings()
+        [holding, *tasks] = server.holdings()
+        assert [task.kind for task in tasks] == ["task", "task"]
         assert holding.kind == "process"
         assert str(server.pid) in holding.role
         assert 0 < holding.age < 60

@@ -84,10 +84,15 @@ class NatsServer:
         return await self._child.wait_exit()
 
     def holdings(self) -> list[Holding]:
-        """The process, for a census; nothing once it has ended."""
+        """The process and the tasks that look after it, for a census; nothing once it has
+        ended."""
         if self._child.returncode is not None:
             return []
-        return [Holding(kind="process", role=f"nats-server, pid {self.pid}", age=self.age)]
+        return [
+            Holding(kind="process", role=f"nats-server, pid {self.pid}", age=self.age),
+            Holding(kind="task", role="nats-server watch", waits_for="its end", age=self.age),
+            Holding(kind="task", role="nats-server log", waits_for="a line", age=self.age),
+        ]
 
 
 @asynccontextmanager
