@@ -144,6 +144,12 @@ class Bridge:
             self._wake_scheduled = True
             self._schedule_wake(self._wake_loop)
 
+    def submit_if_open(self, function: Callable[..., object], *args: Any) -> bool:
+        """The same, for what need not be told to a loop that has ended; whether it was."""
+        if not self._ended:
+            self.submit(function, *args)
+        return not self._ended
+
     async def call(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Run an async function in the loop and wait for what it returns or raises.
 

@@ -43,13 +43,15 @@ class NatsFeed:
         """Say how a delivery ended."""
         if self._closed:
             return
-        self._bridge.submit(self.consumer.settle, delivery.position.offset, delivery.token, verdict)
+        self._bridge.submit_if_open(
+            self.consumer.settle, delivery.position.offset, delivery.token, verdict
+        )
 
     def stop(self) -> None:
         """Ask for nothing more."""
         self._batches_in.close()
         if not self._closed:
-            self._bridge.submit(self.consumer.stop)
+            self._bridge.submit_if_open(self.consumer.stop)
 
     async def aclose(self) -> None:
         """Stop, give back, and wait until the server has heard it."""

@@ -44,11 +44,15 @@ class NatsTransport:
 
     async def flush(self) -> None:
         """Wait until every event taken has its outcome."""
-        await self._bridge.call(self._engine.outbox.wait_empty)
+        try:
+            await self._bridge.call(self._engine.outbox.wait_empty)
+        except BusClosed:
+            pass  # its loop has ended: `abandon` tells what is left
 
     def abandon(self) -> None:
         """Give every event that has no outcome yet the one that is true now."""
-        self._bridge.submit(self._engine.outbox.abandon)
+        if not self._bridge.submit_if_open(self._engine.outbox.abandon):
+            self._engine.outbox.abandon()  # its loop has ended: nobody else is there
 
     async def open_feed(self, request: FeedRequest) -> NatsFeed:
         """Make or find the group's consumer, and begin to pull."""
@@ -77,14 +81,14 @@ class NatsTransport:
             feed.discard()
             # Cancelled when it was just open: nobody else would ever close it.
             with suppress(BusClosed):
-                self._bridge.submit(self._engine.drop, made)
+                self._bridge.submit_if_open(self._engine.drop, made)
             raise
         self._feeds.add(feed)
         return feed
 
     def _forget(self, feed: NatsFeed) -> None:
         self._feeds.discard(feed)
-        self._bridge.submit(self._engine.forget, feed.consumer)
+        self._bridge.submit_if_open(self._engine.forget, feed.consumer)
 
     async def configure_topic(
         self, topic: str, options: TopicOptions, strategy: Strategy
