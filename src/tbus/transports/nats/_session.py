@@ -4,10 +4,12 @@ nats-py reconnects by itself: a fixed number of times, after a fixed wait, with 
 its own and an order of its own. Here each client has one connection and then is done;
 what follows is decided by the `Link` above.
 
-Three of the client's private parts are used, and looked for when a connection is made:
+Some of the client's private parts are used, and looked for when a connection is made:
 
 - `Client._transport`, to write a batch of commands at once. Its public `publish` costs
-  more than twice as much per message, and leaves the writing to a further task.
+  more than twice as much per message, and leaves the writing to a further task. What that
+  task has not written yet (`Client._pending`: a SUB, a PONG) goes first: a pull that
+  overtakes the subscription to its inbox is a pull that the server forgets.
 - `Client._process_msg`, which the parser calls for each message: it goes straight to
   whoever subscribed. The public way parses headers into a dict that loses repeats, and needs
   a queue and a task per subscription.
@@ -58,6 +60,12 @@ class _Client(nats.aio.client.Client):
         receiver = self.receivers.get(sid)
         if receiver is not None:
             receiver(subject, reply, data, headers)
+
+    def take_pending(self) -> list[bytes]:
+        """The commands that its own writer has not written yet; it will not write them."""
+        pending, self._pending = self._pending, []
+        self._pending_data_size = 0
+        return pending
 
 
 class Session:
@@ -202,7 +210,7 @@ class Session:
     def flush(self) -> None:
         """Send what was written, now."""
         if self._out and not self.lost.is_set():
-            data = b"".join(self._out)
+            data = b"".join((*self._client.take_pending(), *self._out))
             self._out.clear()
             transport = self._client._transport
             assert transport is not None
