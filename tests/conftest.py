@@ -19,9 +19,12 @@ from typing import Any
 import pytest
 import trio
 
-from tests import census
-from tests.brokers.nats import BrokerMissing, NatsServer, find_binary
-from tests.brokers.proxy import TcpProxy, start_proxy
+# Before anything imports it: its assertions are as telling as a test's.
+pytest.register_assert_rewrite("tbus.testing.conformance", "tests.dead_letters.kit")
+
+from tests import census  # noqa: E402
+from tests.brokers.nats import BrokerMissing, NatsServer, find_binary  # noqa: E402
+from tests.brokers.proxy import TcpProxy, start_proxy  # noqa: E402
 
 pytest_plugins = ["tests.asyncio_too"]
 

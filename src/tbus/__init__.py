@@ -16,6 +16,7 @@ from ._config import (
     NatsOptions,
     PlaintextCredentials,
 )
+from ._dead_letters import DeadLetter, Redriven
 from ._envelope import Envelope
 from ._errors import (
     BusClosed,
@@ -47,14 +48,18 @@ from ._events import (
     FeedReset,
     KeyBacklog,
     MessageRetried,
+    PartitionsAssigned,
+    PartitionsRevoked,
     Reconnecting,
     RetentionTook,
     Stalled,
     TopicMade,
 )
+from ._graveyard import DeadLetters
 from ._message import Message, Position, PublishOutcome, Receipt
 from ._messages import Messages, PulledMessage
 from ._open import open_bus
+from ._pace import AdaptiveRate, Rate
 from ._publisher import PipelinedPublisher, PublisherStatistics
 from ._retry import Backoff, Retry
 from ._subscription import Subscription, SubscriptionStatistics
@@ -64,6 +69,7 @@ from ._transport import Holding, Lag, PartitionLag
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaptiveRate",
     "Backoff",
     "Bus",
     "BusClosed",
@@ -74,7 +80,9 @@ __all__ = [
     "Connected",
     "ConnectionLost",
     "ConsumerGone",
+    "DeadLetter",
     "DeadLettered",
+    "DeadLetters",
     "Discard",
     "Discarded",
     "Draining",
@@ -98,6 +106,8 @@ __all__ = [
     "NatsOptions",
     "OutcomeUnknown",
     "PartitionLag",
+    "PartitionsAssigned",
+    "PartitionsRevoked",
     "PipelinedPublisher",
     "PlaintextCredentials",
     "Position",
@@ -106,8 +116,10 @@ __all__ = [
     "PublishRefused",
     "PublisherStatistics",
     "PulledMessage",
+    "Rate",
     "Receipt",
     "Reconnecting",
+    "Redriven",
     "Reject",
     "RetentionTook",
     "Retry",

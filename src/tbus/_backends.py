@@ -74,9 +74,12 @@ async def open_backend(config: BusConfig, emit: Emit) -> AsyncIterator[Backend]:
             async with open_nats(config, emit) as transport:
                 yield Backend(transport)
     else:
-        raise ConfigurationError(
-            "this version has memory and nats", field="backend", value=config.backend
-        )
+        try:
+            from .transports.kafka import open_kafka  # noqa: PLC0415 - optional, see above
+        except ModuleNotFoundError as error:
+            raise _missing(error, "kafka") from error
+        async with open_kafka(config, emit) as transport:
+            yield Backend(transport)
 
 
 def _pointed_at(config: BusConfig, server: NatsServer) -> BusConfig:

@@ -29,16 +29,24 @@ import attrs
 
 from ._census import Census
 from ._config import BusConfig
-from ._dead_letters import dead_letter_headers, dead_letter_id
+from ._dead_letters import DeadLetter, Redriven
 from ._envelope import Envelope
 from ._errors import BusClosed, ConfigurationError, TransportLost
 from ._event_stream import EventHub, EventReader
 from ._events import Draining
+from ._graveyard import DeadLetters, Graveyard
 from ._intake import Intake
-from ._message import Message, Receipt
+from ._message import Position, Receipt
 from ._messages import Messages
+from ._pace import Rate
 from ._publisher import PipelinedPublisher, Publisher
-from ._requests import check_count, check_handler, check_options, check_subscription
+from ._requests import (
+    check_count,
+    check_dead_letters,
+    check_handler,
+    check_options,
+    check_subscription,
+)
 from ._retry import Retry
 from ._runtime import Nursery, Runtime
 from ._subscription import Handler, HandlerSource, Subscription
@@ -97,7 +105,8 @@ class Bus:
         self._held = held
         self._timers = Timers(runtime)
         self._pool = WorkerPool(runtime, nursery, config.concurrency)
-        self._publisher = Publisher(transport, runtime, config.publish_timeout)
+        self._publisher = Publisher(transport, runtime, config.publish_timeout, config.publish_rate)
+        self._graveyard = Graveyard(transport, self._publisher, runtime, config)
         self._readers: dict[tuple[str, str | None, int], HandlerSource | Messages | None] = {}
         self._tasks: dict[object, tuple[str, str | None, float]] = {}
         self._causes: list[BaseException] = []
@@ -182,6 +191,7 @@ class Bus:
         dead_letter: str | None = "<topic>.dead",
         start: Start | None = None,
         decode: Any = None,
+        rate: Rate | float | None = None,
     ) -> Subscription:
         """Have a handler called for every message of a topic.
 
@@ -208,6 +218,9 @@ class Bus:
             start: where a group begins that the broker has not seen: "earliest" (default
                 with a group), "latest" (default without), a time, or a `Position`.
             decode: a type to decode the envelope's payload into.
+            rate: how fast handlers are begun, retries included: runs per second, a `Rate` or
+                an `AdaptiveRate` (default: as fast as they come). What waits keeps its key
+                and no worker; other subscriptions go on.
 
         Raises:
             ConfigurationError, InvalidTopic: nothing was asked of the broker.
@@ -219,7 +232,7 @@ class Bus:
         source = HandlerSource(topic, group, handler, decode, timeout, self._pool)
         intake = await self._open_intake(
             source, topic, group, concurrency, max_in_flight, order, timeout, retry,
-            dead_letter, start, source.on_ready,
+            dead_letter, start, rate, source.on_ready,
         )  # fmt: skip
         source.attach(intake)
         self._start("pull loop", topic, intake.run)
@@ -237,6 +250,7 @@ class Bus:
         retry: Retry | None = None,
         dead_letter: str | None = "<topic>.dead",
         start: Start | None = None,
+        rate: Rate | float | None = None,
     ) -> AsyncIterator[Messages]:
         """The same, pulled: `async for message in messages:`, then `async with message:`.
 
@@ -249,7 +263,7 @@ class Bus:
         messages = Messages(self._runtime)
         intake = await self._open_intake(
             messages, topic, group, concurrency, max_in_flight, order, 30.0, retry,
-            dead_letter, start, messages.on_ready,
+            dead_letter, start, rate, messages.on_ready,
         )  # fmt: skip
         messages.intake = intake
         self._start("pull loop", topic, intake.run)
@@ -275,11 +289,12 @@ class Bus:
         retry: Retry | None,
         dead_letter: str | None,
         start: Start | None,
+        rate: Rate | float | None,
         on_ready: Callable[[], None],
     ) -> Intake:
         options, wanted = check_subscription(
             self.config, topic, group, concurrency, max_in_flight, order, timeout, retry,
-            dead_letter, start,
+            dead_letter, start, rate,
         )  # fmt: skip
         self._may_subscribe()
         name = (topic, group, 0 if group is not None else id(reader))
@@ -301,7 +316,7 @@ class Bus:
                 await self._close_feeds([feed], SETTLE_WAIT)
             raise BusClosed("the bus began to end while this subscription was made")
         self._readers[name] = reader
-        return Intake(
+        intake = Intake(
             topic,
             group,
             feed,
@@ -309,17 +324,74 @@ class Bus:
             runtime=self._runtime,
             timers=self._timers,
             emit=self._hub.emit,
-            bury=self._bury,
+            bury=self._graveyard.bury,
             on_ready=on_ready,
         )
+        feed.read_by(intake)
+        return intake
 
-    async def _bury(
-        self, message: Message, target: str, reason: str, error: Exception | None
-    ) -> None:
-        headers = dead_letter_headers(message, reason, error, self.config.source)
-        await self._publisher.store(
-            target, message.body, message.key, headers, dead_letter_id(message)
-        )
+    # Dead letters
+
+    @asynccontextmanager
+    async def open_dead_letters(
+        self,
+        topic: str,
+        *,
+        group: str | None = None,
+        dead_letter: str = "<topic>.dead",
+        start: Position | None = None,
+    ) -> AsyncIterator[DeadLetters]:
+        """The dead letters of a topic, oldest first, as an async iterator of `DeadLetter`s
+        that ends at the last one that is stored now.
+
+        Reading takes nothing: there is no group, and every letter stays where it is. A
+        letter that was stored twice, around a crash, comes once; what is no letter of this
+        topic is left out.
+
+        Args:
+            topic: where the originals were published.
+            group: only the letters of this group (default: of all).
+            dead_letter: the topic that holds them, as given to `subscribe`.
+            start: a position in the dead-letter topic to begin at (default: its beginning).
+
+        Raises:
+            ConfigurationError, InvalidTopic: nothing was asked of the broker.
+            TransportLost: the broker could not be reached, or fell silent.
+            BusClosed: the bus has ended, or is ending.
+        """
+        target = check_dead_letters(topic, group, dead_letter, start)
+        self._may_subscribe()
+        async with self._graveyard.open(topic, group, target, start) as letters:
+            yield letters
+
+    async def redrive(self, letter: DeadLetter, *, to: str | None = None) -> Redriven:
+        """Publish the original of a dead letter again, and put that on record: whoever reads
+        the letter from then on sees it in `redriven` and `last_redriven`.
+
+        Body, key and headers are the original's; behind them come `Tbus-Redriven-From`,
+        `-Letter`, `-Group` and `-Count`. It is a new message of its topic: behind whatever
+        its key has had meanwhile, and for every group that reads there. The id is not the
+        original's, for the broker may still discard that one; it is the same for every try,
+        so after an error, or cancelled, call again.
+
+        Args:
+            letter: as read from `open_dead_letters`.
+            to: another topic (default: where the original was published).
+
+        Raises:
+            InvalidTopic, ConfigurationError: nothing was sent.
+            PublishRefused, TransportLost, OutcomeUnknown: as for `publish`; either of the
+                original or of the record.
+            BusClosed: as for `publish`.
+        """
+        if not isinstance(letter, DeadLetter):
+            raise ConfigurationError(
+                "it is a DeadLetter, from open_dead_letters", field="letter", value=letter
+            )
+        if to is not None:
+            check_topic(to)
+        self._may_send()
+        return await self._graveyard.redrive(letter, to)
 
     # Topics
 
@@ -536,6 +608,7 @@ class Bus:
             [intake.feed for _, intake in intakes], max(SETTLE_WAIT, deadline - clock())
         )
         self._closed = True
+        self._publisher.close()
         with self._runtime.open_scope() as scope:
             scope.deadline = max(clock() + FLUSH_WAIT, deadline)
             await self.transport.flush()

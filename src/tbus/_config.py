@@ -17,6 +17,7 @@ import attrs
 
 from ._config_sources import load
 from ._errors import ConfigurationError
+from ._pace import Rate, as_rate
 from ._retry import Backoff
 from ._rules import SECRET, flag, kind, number, one_of, refuse, text, whole
 from ._topic import check_topic
@@ -194,6 +195,11 @@ class NatsOptions:
             )
 
 
+INITIAL_DELAY = 3.0
+"""Seconds that a Kafka broker waits for more members of a new group, by default
+(group.initial.rebalance.delay.ms)."""
+
+
 @attrs.frozen
 class KafkaOptions:
     """A Kafka cluster.
@@ -212,6 +218,23 @@ class KafkaOptions:
         partitioner: how a key finds its partition. "murmur2" is what Java clients do,
             "fnv1a" what the Go client Sarama does.
         compression: of what is published.
+        partitions: of the topics that tbus makes because they are used and do not exist; None:
+            the broker's default (num.partitions).
+        replicas: of these; None: the broker's default (default.replication.factor).
+        request_timeout: seconds for one request. It must be longer than `rebalance_timeout`, for
+            joining a group takes that long, and than the broker's initial delay of 3 s.
+        session_timeout: seconds after which the group gives up a member that is silent.
+        rebalance_timeout: seconds that the members have for joining again at a change.
+        drain: seconds that running handlers have to end when partitions are given up; less
+            than `rebalance_timeout`.
+        commit_interval: seconds between commits, at most.
+        commit_count: settled messages after which a commit does not wait for that.
+        fetch_wait: seconds for which the broker holds a question when there is nothing new.
+        assignor: who gets which partition: "sticky" moves few of them.
+        instance: a name of this process that stays through restarts: the group then waits for
+            it, up to `session_timeout`, and nothing moves (static membership).
+        reconnect: the delays between attempts.
+        reconnect_attempts: how many in a row, or None for ever.
         store: the embedded broker's directory; None is a temporary one.
     """
 
@@ -233,6 +256,24 @@ class KafkaOptions:
         default="murmur2", validator=one_of("murmur2", "fnv1a")
     )
     compression: Compression = attrs.field(default="none", validator=one_of(*get_args(Compression)))
+    partitions: int | None = attrs.field(default=None, validator=whole(1, optional=True))
+    replicas: int | None = attrs.field(default=None, validator=whole(1, optional=True))
+    request_timeout: float = attrs.field(default=15.0, validator=number(above=0))
+    session_timeout: float = attrs.field(default=10.0, validator=number(above=0))
+    rebalance_timeout: float = attrs.field(default=10.0, validator=number(above=0))
+    drain: float = attrs.field(default=4.0, validator=number(least=0))
+    commit_interval: float = attrs.field(default=0.25, validator=number(above=0))
+    commit_count: int = attrs.field(default=2000, validator=whole(1))
+    fetch_wait: float = attrs.field(default=0.25, validator=number(above=0))
+    assignor: Literal["sticky", "range", "roundrobin"] = attrs.field(
+        default="sticky", validator=one_of("sticky", "range", "roundrobin")
+    )
+    instance: str | None = _word_field()
+    reconnect: Backoff = attrs.field(
+        default=Backoff(initial=0.1, factor=2.0, maximum=5.0, jitter=0.2),
+        validator=kind(Backoff, "a Backoff"),
+    )
+    reconnect_attempts: int | None = attrs.field(default=None, validator=whole(1, optional=True))
     store: Path | None = attrs.field(default=None, converter=_path, validator=_is_path)
 
     def __attrs_post_init__(self) -> None:
@@ -242,6 +283,21 @@ class KafkaOptions:
                 "user and password go together: give both, or neither",
                 field="password" if self.user is None else "user",
                 value="***" if self.user is None else self.user,
+            )
+        if self.request_timeout <= max(self.rebalance_timeout, INITIAL_DELAY):
+            raise ConfigurationError(
+                "joining a group takes up to rebalance_timeout"
+                f" ({self.rebalance_timeout} s), and up to the broker's initial delay"
+                f" ({INITIAL_DELAY} s): a shorter request would never join. Make it longer",
+                field="request_timeout",
+                value=self.request_timeout,
+            )
+        if self.drain >= self.rebalance_timeout:
+            raise ConfigurationError(
+                f"handlers must have ended before rebalance_timeout ({self.rebalance_timeout} s)"
+                " is over: make it shorter",
+                field="drain",
+                value=self.drain,
             )
 
 
@@ -258,7 +314,10 @@ class BusConfig:
         topics: declared up front.
         grace: seconds for a graceful end.
         publish_timeout: seconds until a publish must have its outcome.
+        publish_rate: how fast callers of `publish` and `send` are let in: events per second, a
+            `Rate` or an `AdaptiveRate`; None: as fast as they come.
         source: this service's name, seen in health messages and metrics.
+        dead_letter_traceback: characters of a traceback that a dead letter keeps; 0: none.
         memory: options of that backend.
         nats: options of that backend.
         kafka: options of that backend.
@@ -275,7 +334,13 @@ class BusConfig:
     topics: tuple[str, ...] = attrs.field(default=(), converter=_topics)
     grace: float = attrs.field(default=10.0, validator=number(least=0))
     publish_timeout: float = attrs.field(default=10.0, validator=number(above=0))
+    publish_rate: Rate | None = attrs.field(
+        default=None,
+        converter=as_rate,
+        validator=kind(Rate, "events per second, or a Rate", optional=True),
+    )
     source: str = attrs.field(default="", validator=text())
+    dead_letter_traceback: int = attrs.field(default=4000, validator=whole(0))
     memory: MemoryOptions = attrs.field(
         default=MemoryOptions(), validator=kind(MemoryOptions, "MemoryOptions")
     )

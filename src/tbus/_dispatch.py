@@ -11,13 +11,13 @@ The laws:
    no hashing into a fixed number of lanes.
 5. A message without a key is alone in a lane of its own.
 
-Pure: no clock, no I/O, no event loop. Every call is O(1).
+Pure: no clock, no I/O, no event loop. Every call but `drop` and `clear` is O(1).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from enum import Enum
 from typing import Generic, TypeVar
 
@@ -142,6 +142,39 @@ class KeyedDispatcher(Generic[T]):
         lane.state = LaneState.READY
         self._ready.append(lane)
         return True
+
+    def running_items(self) -> list[T]:
+        """The heads that are being handled."""
+        return [
+            lane.items[0]
+            for lane in (*self._lanes.values(), *self._keyless)
+            if lane.state is LaneState.RUNNING
+        ]
+
+    def drop(self, wanted: Callable[[T], bool]) -> list[T]:
+        """Take out what is not running and is `wanted`; the rest keeps its order. O(messages)."""
+        taken: list[T] = []
+        for lane in (*self._lanes.values(), *self._keyless):
+            items = lane.items
+            first = 1 if lane.state is LaneState.RUNNING else 0
+            going = [item for index, item in enumerate(items) if index >= first and wanted(item)]
+            if not going:
+                continue
+            taken += going
+            head = items[0]
+            gone = set(map(id, going))
+            lane.items = deque(item for item in items if id(item) not in gone)
+            if not lane.items:
+                lane.state = LaneState.GONE
+            elif lane.state is LaneState.HELD and lane.items[0] is not head:
+                lane.state = LaneState.READY  # what it waited for is not its head any more
+                self._ready.append(lane)
+        if taken:
+            self._lanes = {key: lane for key, lane in self._lanes.items() if lane.items}
+            self._keyless = {lane for lane in self._keyless if lane.items}
+            self._ready = deque(lane for lane in self._ready if lane.items)
+            self._size -= len(taken)
+        return taken
 
     def clear(self) -> list[T]:
         """Take out everything that is not running: ready, waiting and held. What runs may

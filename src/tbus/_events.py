@@ -144,6 +144,34 @@ class RetentionTook(Event):
 
 
 @attrs.frozen
+class PartitionsAssigned(Event):
+    """This process reads these partitions for the group from now on.
+
+    Attributes:
+        epoch: of its ownership; `Message.epoch` carries it.
+    """
+
+    topic: str
+    group: str
+    partitions: tuple[int, ...]
+    epoch: int
+
+
+@attrs.frozen
+class PartitionsRevoked(Event):
+    """Others read these partitions for the group from now on.
+
+    Attributes:
+        lost: nothing could be drained, for the group had given up on this process already.
+    """
+
+    topic: str
+    group: str
+    partitions: tuple[int, ...]
+    lost: bool = False
+
+
+@attrs.frozen
 class EventsMissed(Event):
     """The reader was too slow: `count` events were left out here."""
 

@@ -10,18 +10,21 @@ handled, discarded, or stored in its dead-letter topic; until then it keeps its 
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 import attrs
 
-from ._dispatch import KeyedDispatcher, Lane
+from ._dispatch import KeyedDispatcher, Lane, LaneState
 from ._errors import InvalidEnvelope, TbusError, text_of
 from ._events import DeadLettered, Discarded, KeyBacklog, MessageRetried, Stalled
 from ._keys import find_key
+from ._leaving import Leaving
 from ._message import Message
+from ._pace import Pace, Rate
 from ._retry import Drop, GiveUp, Retry, RetryIn, decide
 from ._runtime import Runtime
+from ._throttle import PacedDispatcher
 from ._timers import Timer, Timers
 from ._transport import Emit, EndOfFeed, Feed, Order, Verdict
 
@@ -40,6 +43,7 @@ class IntakeOptions:
         retry: when a handler failed.
         dead_letter: the topic for messages that cannot be handled, or None: hold them.
         timeout: seconds for one handler run.
+        rate: how fast handlers are begun, or None.
     """
 
     concurrency: int
@@ -48,13 +52,15 @@ class IntakeOptions:
     retry: Retry
     dead_letter: str | None
     timeout: float
+    rate: Rate | None = None
 
 
 class Intake:
     """Takes from one feed, hands out in key order, settles.
 
     Args:
-        bury: stores a message in the dead-letter topic; raises a `TbusError` if it could not.
+        bury: stores a message in the dead-letter topic, told when it failed first and last;
+            raises a `TbusError` if it could not.
         on_ready: called when a message can be handled.
     """
 
@@ -68,7 +74,7 @@ class Intake:
         runtime: Runtime,
         timers: Timers,
         emit: Emit,
-        bury: Callable[[Message, str, str, Exception | None], Awaitable[None]],
+        bury: Callable[[Message, str, str, Exception | None, tuple[float, float]], Awaitable[None]],
         on_ready: Callable[[], None],
     ) -> None:
         self.topic = topic
@@ -76,6 +82,12 @@ class Intake:
         self.feed = feed
         self.options = options
         self.dispatcher: KeyedDispatcher[Message] = KeyedDispatcher(options.concurrency)
+        self._pace: Pace | None = None
+        if options.rate is not None:
+            self._pace = Pace(options.rate, runtime.clock())
+            self.dispatcher = PacedDispatcher(
+                options.concurrency, self._pace, runtime.clock, timers, on_ready
+            )
         self._runtime = runtime
         self._timers = timers
         self._emit = emit
@@ -86,6 +98,9 @@ class Intake:
         self._waiting: dict[Lane[Message], Timer] = {}
         self._draining = False
         self._idle = runtime.one_shot()
+        self._leaving = Leaving()
+        self.evict: Callable[[Callable[[Message], bool]], object] | None = None
+        """Cancels the handlers of some messages; None where the user's own loop handles them."""
 
     # The pull loop
 
@@ -135,6 +150,8 @@ class Intake:
         if self._first_failed:
             self._first_failed.pop(message, None)
         self.feed.settle(message.delivery, Verdict.DONE)
+        if self._leaving:
+            self._leaving.ended(message)
         if self._draining and not self.dispatcher.running:
             self._idle.set()
 
@@ -144,8 +161,11 @@ class Intake:
         if message in self.graves:  # a dead letter that could not be stored before
             await self._try_to_bury(lane)
             return
-        self._first_failed.setdefault(message, self._runtime.clock())
+        now = self._runtime.clock()
+        self._first_failed.setdefault(message, now)
         decision = decide(self.options.retry, message.attempt, error, random.random)
+        if self._pace is not None and not isinstance(decision, Drop):
+            self._pace.failed()
         if isinstance(decision, RetryIn):
             self._emit(
                 MessageRetried(
@@ -163,13 +183,15 @@ class Intake:
             )
             self.done(lane)
         else:
-            self.graves[message] = _Grave(decision, error)
+            self.graves[message] = _Grave(decision, error, now)
             await self._try_to_bury(lane)
 
     def interrupted(self, lane: Lane[Message]) -> None:
         """Handling the head was cancelled from outside: it is not handled, and no attempt is
         used up. It keeps its key until the feed gives it back."""
         self.dispatcher.hold(lane)
+        if self._leaving:
+            self._let_go(lane.head)
         if self._draining and not self.dispatcher.running:
             self._idle.set()
 
@@ -180,7 +202,8 @@ class Intake:
         problem = "it has no dead-letter topic"
         if target is not None:
             try:
-                await self._bury(message, target, grave.decision.reason, grave.error)
+                failed = (self._first_failed[message], grave.dug)
+                await self._bury(message, target, grave.decision.reason, grave.error, failed)
             except TbusError as error:
                 problem = f"its dead letter could not be stored: {describe(error)}"
             else:
@@ -210,7 +233,9 @@ class Intake:
 
     def _hold(self, lane: Lane[Message], delay: float) -> None:
         self.dispatcher.hold(lane)
-        if not self._draining:
+        if self._leaving and self._let_go(lane.head):
+            pass
+        elif not self._draining:
             self._waiting[lane] = self._timers.call_later(delay, partial(self._release, lane))
         elif not self.dispatcher.running:
             self._idle.set()
@@ -219,6 +244,45 @@ class Intake:
         self._waiting.pop(lane, None)
         if not self._draining and self.dispatcher.release(lane):
             self._on_ready()
+
+    # Partitions that go
+
+    def drain(self, partitions: Mapping[int, int], drained: Callable[[], None]) -> None:
+        """Partitions are about to go: begin nothing more of them, and say when what runs has
+        ended."""
+        self._forget(partitions)
+        running = self.dispatcher.running_items()
+        self._leaving.when_ended(filter(self._leaving.is_gone, running), drained)
+
+    def lose(self, partitions: Mapping[int, int]) -> None:
+        """Partitions are gone: what still runs of them is cancelled."""
+        self._forget(partitions)
+        if self.evict is not None:
+            self.evict(self._leaving.is_gone)
+
+    def _forget(self, partitions: Mapping[int, int]) -> None:
+        self._leaving.begin(partitions)
+        for message in self.dispatcher.drop(self._leaving.is_gone):
+            self._forget_message(message)
+        for lane in [lane for lane in self._waiting if lane.state is not LaneState.HELD]:
+            self._waiting.pop(lane).cancel()
+        if self.dispatcher.ready:
+            self._on_ready()
+
+    def _let_go(self, message: Message) -> bool:
+        """It is not running any more; if it is somebody else's by now, forget it."""
+        if not self._leaving.is_gone(message):
+            return False
+        self.dispatcher.drop(lambda held: held is message)
+        self._forget_message(message)
+        self._leaving.ended(message)
+        if self.dispatcher.ready:
+            self._on_ready()
+        return True
+
+    def _forget_message(self, message: Message) -> None:
+        self.graves.pop(message, None)
+        self._first_failed.pop(message, None)
 
     # The end
 
@@ -246,6 +310,8 @@ class _Grave:
 
     decision: GiveUp
     error: Exception
+    dug: float
+    """Clock time of the last failure."""
     tries: int = 0
 
 

@@ -3,6 +3,10 @@
 Every event has one of three outcomes: stored (a `Receipt`), refused or never sent (an
 error after which it may be published again), or unknown (`OutcomeUnknown`, with the id
 that makes a repeat recognisable). The transport decides which; here the caller waits.
+
+Here, too, is the only place where a caller waits to be let in: for room among what is in
+flight, then for its turn where there is a rate. What the bus itself stores, dead letters, waits
+for neither.
 """
 
 from __future__ import annotations
@@ -15,10 +19,12 @@ from typing import Any
 import attrs
 
 from ._envelope import Envelope, EventIds
-from ._errors import BusClosed, ConfigurationError, PublishFailed, TbusError
+from ._errors import BusClosed, ConfigurationError, PublishFailed, TbusError, TransportLost
 from ._keys import KEY_HEADERS
 from ._message import Headers, PublishOutcome, Receipt
+from ._pace import Pace, Rate
 from ._runtime import OneShot, Runtime
+from ._throttle import Turnstile
 from ._topic import check_topic
 from ._transport import Outgoing, Transport
 
@@ -30,6 +36,9 @@ SLICE_SENDS = 512
 
 LOOK_AT_CLOCK = 15
 """A mask: the clock is looked at once in sixteen sends."""
+
+LEAST_TIMEOUT = 0.001
+"""Seconds for the outcome of an event that had its turn at its very deadline."""
 
 MAX_HEADER = 4096
 """Longest header value, in characters."""
@@ -109,12 +118,16 @@ class Publisher:
         transport: where events go.
         runtime: of the program.
         timeout: seconds until an outcome must be known, unless the call says otherwise.
+        rate: how fast callers are let in, or None.
     """
 
-    def __init__(self, transport: Transport, runtime: Runtime, timeout: float) -> None:
+    def __init__(
+        self, transport: Transport, runtime: Runtime, timeout: float, rate: Rate | None = None
+    ) -> None:
         self.transport = transport
         self.runtime = runtime
         self.timeout = timeout
+        self.turnstile = None if rate is None else Turnstile(Pace(rate, runtime.clock()), runtime)
         self._known_topics: set[str] = set()
         self._ids = EventIds()
 
@@ -186,7 +199,40 @@ class Publisher:
         """Publish one event and wait for its outcome; see `Bus.publish`."""
         waiter = _Waiter(self.runtime.parking())
         outgoing = self.prepare(waiter.resolve, topic, body, key, headers, id, timeout)
-        return await self._send(outgoing, waiter)
+        turnstile = self.turnstile
+        if turnstile is None:
+            await self.runtime.checkpoint_if_cancelled()
+            return await self._send(outgoing, waiter)
+        await self._let_in(turnstile, outgoing)
+        try:
+            return await self._send(outgoing, waiter)
+        except TbusError:
+            turnstile.pace.failed()
+            raise
+
+    async def _let_in(self, turnstile: Turnstile, outgoing: Outgoing) -> None:
+        """Wait for its turn; the time counts against that until its outcome must be known."""
+        clock = self.runtime.clock
+        deadline = clock() + outgoing.timeout
+        with self.runtime.open_scope() as scope:
+            scope.deadline = deadline
+            await turnstile.wait()
+            outgoing.timeout = max(deadline - clock(), LEAST_TIMEOUT)
+            return
+        raise TransportLost(
+            f"event {outgoing.id} to topic {outgoing.topic!r} was not sent: its turn did not come"
+            f" within {outgoing.timeout} s at publish_rate={turnstile.pace.per_second:g} a second"
+        )
+
+    async def wait_turn(self) -> None:
+        """Wait for one's turn before `store`, as `publish` does."""
+        if self.turnstile is not None:
+            await self.turnstile.wait()
+
+    def close(self) -> None:
+        """Let nobody in any more who still waits for its turn."""
+        if self.turnstile is not None:
+            self.turnstile.close()
 
     async def store(
         self, topic: str, body: bytes, key: str | None, headers: Headers, id: str
@@ -194,10 +240,10 @@ class Publisher:
         """Store bytes as they are, with headers that are the bus's own (a dead letter)."""
         waiter = _Waiter(self.runtime.parking())
         outgoing = Outgoing(topic, body, key, headers, id, self.timeout, waiter.resolve)
+        await self.runtime.checkpoint_if_cancelled()
         return await self._send(outgoing, waiter)
 
     async def _send(self, outgoing: Outgoing, waiter: _Waiter) -> Receipt:
-        await self.runtime.checkpoint_if_cancelled()
         self.transport.send_nowait(outgoing)
         try:
             await waiter.event.wait()
@@ -260,6 +306,8 @@ class PipelinedPublisher:
         self._max_in_flight = max_in_flight
         self._may_send = may_send
         self._unresolved: set[Outgoing] = set()
+        self._entering = 0
+        """How many have room and wait for their turn."""
         self._sent = self._stored = self._failed = 0
         self._failures: deque[PublishOutcome] = deque()
         self._successes: deque[PublishOutcome] | None = None
@@ -290,7 +338,7 @@ class PipelinedPublisher:
 
         Room is freed when an outcome is known, not when it is read. Checks for cancellation
         at every call, and gives the loop to others every millisecond. Cancelled while it
-        waits for room, it has sent nothing.
+        waits for room, or for its turn where there is a `publish_rate`, it has sent nothing.
 
         Args:
             topic, body, key, headers, id, timeout: as for `Bus.publish`.
@@ -314,7 +362,7 @@ class PipelinedPublisher:
         self._check_open()
         publisher = self._publisher
         outgoing = publisher.prepare(self._resolve, topic, body, key, headers, id, timeout)
-        while len(self._unresolved) >= self._max_in_flight:
+        while len(self._unresolved) + self._entering >= self._max_in_flight:
             self._check_failures(self._max_in_flight)
             if self._room is None:
                 self._room = runtime.one_shot()
@@ -322,10 +370,26 @@ class PipelinedPublisher:
             self._check_open()
         if self._failures:
             self._check_failures(self._max_in_flight)
+        if publisher.turnstile is not None:
+            await self._wait_turn(publisher.turnstile)
         self._unresolved.add(outgoing)
         self._sent += 1
         publisher.transport.send_nowait(outgoing)
         return outgoing.id
+
+    async def _wait_turn(self, turnstile: Turnstile) -> None:
+        """Wait for a turn, with the room that was found kept meanwhile."""
+        self._entering += 1
+        try:
+            await turnstile.wait()
+            self._check_open()
+        except BaseException:
+            if self._room is not None:
+                self._room.set()
+                self._room = None
+            raise
+        finally:
+            self._entering -= 1
 
     @property
     def outcomes(self) -> AsyncIterator[PublishOutcome]:
@@ -361,6 +425,8 @@ class PipelinedPublisher:
         else:
             self._failed += 1
             self._failures.append(PublishOutcome(outgoing.id, outgoing.topic, error=result))
+            if self._publisher.turnstile is not None and not outgoing.withdrawn:
+                self._publisher.turnstile.pace.failed()
         if self._room is not None:
             self._room.set()
             self._room = None

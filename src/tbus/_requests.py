@@ -10,6 +10,7 @@ from ._config import BusConfig
 from ._errors import ConfigurationError
 from ._intake import IntakeOptions
 from ._message import Position
+from ._pace import Rate, as_rate
 from ._retry import Retry
 from ._topic import TopicOptions, check_group, check_topic
 from ._transport import FeedRequest, Order, Start
@@ -26,6 +27,7 @@ def check_subscription(
     retry: Retry | None,
     dead_letter: str | None,
     start: Start | None,
+    rate: Rate | float | None = None,
 ) -> tuple[IntakeOptions, FeedRequest]:
     """The arguments of `Bus.subscribe`, with their defaults, for the intake and the broker.
 
@@ -46,6 +48,7 @@ def check_subscription(
         retry=Retry() if retry is None else retry,
         dead_letter=_check_dead_letter(dead_letter, topic),
         timeout=check_seconds("timeout", timeout),
+        rate=_check_rate(rate),
     )
     wanted = FeedRequest(
         topic=topic,
@@ -57,6 +60,23 @@ def check_subscription(
         ack_wait=config.nats.ack_wait,
     )
     return options, wanted
+
+
+def check_dead_letters(topic: str, group: str | None, dead_letter: Any, start: Any) -> str:
+    """The arguments of `Bus.open_dead_letters`; returns the topic that holds the letters.
+
+    Raises:
+        ConfigurationError, InvalidTopic: one of them cannot be used.
+    """
+    check_topic(topic)
+    if group is not None:
+        check_group(group)
+    target = _check_dead_letter(dead_letter, topic)
+    if target is None:
+        raise ConfigurationError("give a topic", field="dead_letter", value=None)
+    if start is not None and not isinstance(start, Position):
+        raise ConfigurationError("a Position, or None", field="start", value=start)
+    return target
 
 
 def check_handler(handler: object) -> None:
@@ -113,6 +133,15 @@ def _check_start(start: Any, group: str | None) -> Start:
     raise ConfigurationError(
         "one of 'earliest', 'latest', a datetime, a Position", field="start", value=start
     )
+
+
+def _check_rate(rate: Any) -> Rate | None:
+    found = as_rate(rate)
+    if found is not None and not isinstance(found, Rate):
+        raise ConfigurationError(
+            "messages per second, a Rate(...), or None", field="rate", value=rate
+        )
+    return found
 
 
 def _check_dead_letter(dead_letter: Any, topic: str) -> str | None:

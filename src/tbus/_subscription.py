@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from typing import Any
 
 import anyio
@@ -97,6 +98,7 @@ class HandlerSource:
         self.intake = intake
         self.dispatcher = intake.dispatcher
         self.doomed = intake.graves
+        intake.evict = partial(self._pool.evict, self)
 
     def on_ready(self) -> None:
         """The intake has something to handle."""

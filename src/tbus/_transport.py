@@ -9,7 +9,7 @@ lives inside the context manager that opened it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Literal, Protocol
@@ -115,6 +115,9 @@ class Feed(Protocol):
     def settle(self, delivery: Delivery, verdict: Verdict) -> None:
         """Say how a delivery ended; each exactly once. Never blocks; repeats are ignored."""
 
+    def read_by(self, reader: Reader) -> None:
+        """Say who is to be told when partitions of this feed come and go."""
+
     def stop(self) -> None:
         """Ask the broker for nothing more. What is on its way may still be received, or is
         given back; then `receive` raises `EndOfFeed`. May be called again."""
@@ -123,6 +126,26 @@ class Feed(Protocol):
         """Stop, give back what is not settled, and wait until the broker has heard every
         settlement. The caller bounds the time by cancelling: then the feed is closed all
         the same, and the broker delivers again what it has not heard of."""
+
+
+class Reader(Protocol):
+    """Who takes deliveries from a feed whose partitions come and go, as the feed sees it.
+
+    Both are called in the program's event loop, and must neither block nor raise.
+    """
+
+    def drain(self, partitions: Mapping[int, int], drained: Callable[[], None]) -> None:
+        """Partitions are about to go to another owner: begin nothing more of them, forget what
+        waits, let what runs end and be settled, then call `drained`.
+
+        Args:
+            partitions: each with the epoch that ends; messages of later ones are not meant.
+            drained: called in the program's loop, once.
+        """
+
+    def lose(self, partitions: Mapping[int, int]) -> None:
+        """They are gone: forget what waits, and cancel what still runs. It cannot be settled
+        any more, and no attempt is used up."""
 
 
 class EndOfFeed(Exception):
@@ -223,6 +246,11 @@ class Transport(Protocol):
 
     async def lag(self, topic: str, group: str) -> Lag:
         """How far the group is behind."""
+
+    async def last_positions(self, topic: str) -> dict[int, int]:
+        """The offset of the last message that each partition holds now: who reads a topic
+        from its beginning without a group is done there. A partition that holds none is left
+        out; so a topic that does not exist has none, and is not made."""
 
     async def ping(self) -> float:
         """Ask the broker for a sign of life; returns the round trip in seconds."""

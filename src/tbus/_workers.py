@@ -110,9 +110,16 @@ class WorkerPool:
             source.queued = False
             self._round.remove(source)
 
-    def evict(self, source: Source) -> int:
-        """Cancel the handlers of a subscription: not a failure. Returns how many."""
-        evicted = [w for w in self._workers if w.source is source and w.lane is not None]
+    def evict(self, source: Source, wanted: Callable[[Message], bool] | None = None) -> int:
+        """Cancel the handlers of a subscription, all or those of some messages: not a failure.
+        Returns how many."""
+        evicted = [
+            w
+            for w in self._workers
+            if w.source is source
+            and w.lane is not None
+            and (wanted is None or wanted(w.lane.items[0]))
+        ]
         for worker in evicted:
             worker.evicted = True
             worker.scope.cancel()

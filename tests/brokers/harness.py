@@ -62,6 +62,46 @@ class NatsHarness:
         assert answer["success"], answer
 
 
+class KafkaHarness:
+    """A broker that others use too: nothing is done to it but what a client may do."""
+
+    abilities = Ability.NOTHING
+
+    def __init__(self, address: str) -> None:
+        self.url = f"kafka://{address}"
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        yield
+
+    def open_bus(self, **overrides: Any) -> AbstractAsyncContextManager[Bus]:
+        return open_bus(self.url, **overrides)
+
+    def topic(self) -> str:
+        return unique_name("topic")
+
+    def census(self) -> ProcessCensus:
+        return take_census()
+
+    async def cut(self) -> None:
+        raise NotImplementedError
+
+    async def suspend(self) -> None:
+        raise NotImplementedError
+
+    async def resume(self) -> None:
+        raise NotImplementedError
+
+    async def kill(self) -> None:
+        raise NotImplementedError
+
+    async def start(self) -> None:
+        raise NotImplementedError
+
+    async def remove_consumer(self, topic: str, group: str) -> None:
+        raise NotImplementedError
+
+
 class BreakableNatsHarness(NatsHarness):
     """A server of the test's own, behind a proxy: to cut, suspend, kill. On Trio only."""
 
@@ -118,12 +158,15 @@ def _descend(nursery: trio.Nursery) -> Iterator[trio.lowlevel.Task]:
             yield from _descend(inner)
 
 
-def ask(server: NatsServer, subject: str) -> Any:
+def ask(server: NatsServer, subject: str, body: object = None) -> Any:
     """Ask the server over a connection of this call's own, with no client library."""
+    payload = b"" if body is None else json.dumps(body).encode()
     with socket.create_connection(("127.0.0.1", server.port), 5.0) as connection:
         connection.sendall(
             b'CONNECT {"verbose":false,"headers":false}\r\nSUB answer 1\r\n'
-            + f"PUB {subject} answer 0\r\n\r\n".encode()
+            + f"PUB {subject} answer {len(payload)}\r\n".encode()
+            + payload
+            + b"\r\n"
         )
         lines = connection.makefile("rb")
         while not lines.readline().startswith(b"MSG "):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
@@ -12,24 +11,7 @@ import time
 
 import pytest
 
-from tbus.cli._app import run
 from tests.cli.kit import ROOT, environment, send, started, tbus
-
-
-@pytest.fixture
-def call(capsys, monkeypatch):
-    """Run a command in this process; gives its exit code, what it printed, and its errors."""
-    monkeypatch.delenv("TBUS_URL", raising=False)
-
-    def called(*arguments: str, stdin: bytes | None = None) -> tuple[int, str, str]:
-        if stdin is not None:
-            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        code = run(arguments)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return called
-
 
 # --- what they do ------------------------------------------------------------------------
 

@@ -9,8 +9,6 @@ import pytest
 from tbus.testing import Harness, MemoryHarness
 from tests.brokers.harness import NatsHarness
 
-pytest.register_assert_rewrite("tbus.testing.conformance")
-
 MAKERS: dict[str, Callable[[pytest.FixtureRequest], Harness]] = {
     "memory": lambda _: MemoryHarness(),
     "nats": lambda request: NatsHarness(request.getfixturevalue("shared_nats_server")),

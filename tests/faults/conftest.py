@@ -7,8 +7,6 @@ import pytest
 from tests.brokers.harness import BreakableNatsHarness
 from tests.brokers.nats import NatsServer
 
-pytest.register_assert_rewrite("tbus.testing.conformance")
-
 
 @pytest.fixture
 def harness(nats_server: NatsServer) -> BreakableNatsHarness:

@@ -11,7 +11,7 @@ import trio
 
 from tbus._dispatch import KeyedDispatcher, Lane
 from tbus._message import Delivery, Message, Position
-from tbus._transport import EndOfFeed, Verdict
+from tbus._transport import EndOfFeed, Reader, Verdict
 from tbus._workers import WorkerPool
 
 _offsets = count(1)
@@ -38,6 +38,7 @@ class HandFeed:
     def __init__(self) -> None:
         self.settled: list[tuple[str, Verdict]] = []
         self.stopped = False
+        self.reader: Reader | None = None
         self._given: deque[Sequence[Delivery]] = deque()
         self._news = trio.Event()
 
@@ -53,6 +54,9 @@ class HandFeed:
             self._news = trio.Event()
             await self._news.wait()
         return self._given.popleft()
+
+    def read_by(self, reader: Reader) -> None:
+        self.reader = reader
 
     def settle(self, delivery: Delivery, verdict: Verdict) -> None:
         self.settled.append((delivery.body.decode(), verdict))

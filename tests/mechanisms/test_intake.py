@@ -90,7 +90,12 @@ class Rig:
             await self.before_return(message)
 
     async def bury(
-        self, message: Message, target: str, reason: str, error: Exception | None
+        self,
+        message: Message,
+        target: str,
+        reason: str,
+        error: Exception | None,
+        failed: tuple[float, float],
     ) -> None:
         await trio.lowlevel.checkpoint()
         if self.bury_errors:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import click
 
 from .._errors import TbusError
+from ._dead import dead
 from ._demo_command import demo
 from ._doctor import doctor
 from ._escape import escaped
@@ -40,7 +41,7 @@ def app() -> None:
     """
 
 
-for _command in (demo, pub, sub, topics, lag, doctor):
+for _command in (demo, pub, sub, topics, lag, dead, doctor):
     app.add_command(_command)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import sys
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from .._errors import InvalidEnvelope
 from .._message import Message, Receipt
 from .._open import open_bus
 from ._address import as_group, as_topic, json_option, url_option
+from ._body import body_fields
 from ._escape import escaped, escaped_bytes
 from ._stop import Stop, run_command
 
@@ -174,13 +174,5 @@ def _json_line(message: Message) -> str:
         "attempt": message.attempt,
         "headers": [list(pair) for pair in message.headers],
     }
-    try:
-        _ = message.envelope
-        line["event"] = json.loads(message.body)
-    except (InvalidEnvelope, ValueError, RecursionError):
-        try:
-            line["body"] = message.body.decode()
-        except UnicodeDecodeError:
-            line["body_base64"] = base64.b64encode(message.body).decode()
     # json escapes all but printable ASCII: no control character is left.
-    return json.dumps(line)
+    return json.dumps(line | body_fields(message.body))

@@ -19,6 +19,7 @@ from ..harness import Ability
 from . import (
     _cancelling,
     _closing,
+    _dead_letters,
     _events,
     _failures,
     _faults,
@@ -42,8 +43,8 @@ def cases(abilities: Ability, *, backend: str | None = None) -> list[Case]:
         backend: "trio" or "asyncio": only those that run there. A few need Trio.
     """
     modules = (
-        _publishing, _pipelined, _order, _failures, _groups, _flow, _pulled, _closing, _events,
-        _cancelling, _faults,
+        _publishing, _pipelined, _order, _failures, _dead_letters, _groups, _flow, _pulled,
+        _closing, _events, _cancelling, _faults,
     )  # fmt: skip
     found = [case for module in modules for case in vars(module).values() if isinstance(case, Case)]
     return [

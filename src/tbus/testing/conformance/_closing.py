@@ -312,13 +312,22 @@ async def an_idle_bus_runs_one_pull_loop_for_each_subscription_and_no_worker(
 ) -> None:
     seen = Seen()
     async with harness.open_bus() as bus:
+        first, *topics = [harness.topic() for _ in range(6)]
+        await bus.subscribe(first, seen, group="g")
+        await bus.publish(first, b"a")
+        await seen.wait(1)
+        await wait_no_worker(bus)
         constant = bus.census().count("task")
-        topics = [harness.topic() for _ in range(5)]
         for topic in topics:
             await bus.subscribe(topic, seen, group="g")
             await bus.publish(topic, b"a")
-        await seen.wait(5)
-        while bus.census().roles()["worker"]:
-            await bus.ping()
-        assert bus.census().roles()["pull loop"] == 5
+        await seen.wait(6)
+        await wait_no_worker(bus)
+        assert bus.census().roles()["pull loop"] == 6
         assert bus.census().count("task") == constant + 5
+
+
+async def wait_no_worker(bus: Bus) -> None:
+    """Wait until every worker has found that there is nothing left to do."""
+    while bus.census().roles()["worker"]:
+        await bus.ping()

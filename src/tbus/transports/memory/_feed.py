@@ -10,7 +10,7 @@ from ..._events import RetentionTook
 from ..._message import Delivery
 from ..._runtime import OneShot, Runtime
 from ..._timers import Timers
-from ..._transport import Emit, EndOfFeed, FeedRequest, Verdict
+from ..._transport import Emit, EndOfFeed, FeedRequest, Reader, Verdict
 from ._group import Member
 from ._topic_store import TopicStore
 
@@ -76,6 +76,9 @@ class MemoryFeed:
             finally:
                 member.is_waiting = member.is_asking = False
                 self._sleeper = None
+
+    def read_by(self, reader: Reader) -> None:
+        """Nothing to tell: a partition goes when nothing of it is in flight."""
 
     def settle(self, delivery: Delivery, verdict: Verdict) -> None:
         """Say how a delivery ended. What is not this feed's any more is ignored."""

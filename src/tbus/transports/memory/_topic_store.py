@@ -229,6 +229,11 @@ class TopicStore:
             )
         return [log.first_since(start.timestamp()) for log in self.logs]
 
+    def last_positions(self, now: float) -> dict[int, int]:
+        """The last offset of each partition that holds anything."""
+        self.expire(now)
+        return {log.partition: log.end - 1 for log in self.logs if len(log)}
+
     def lag(self, name: str, now: float) -> Lag:
         """How far a group is behind. One that was never seen has everything before it."""
         self.expire(now)

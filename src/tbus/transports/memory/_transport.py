@@ -152,6 +152,12 @@ class MemoryTransport:
             raise ConsumerGone(f"there is no topic {topic!r}: publish to it or configure it first")
         return store.lag(group, self._runtime.clock())
 
+    async def last_positions(self, topic: str) -> dict[int, int]:
+        """The offset of the last message of each partition that holds any."""
+        await self._wait_for_link()
+        store = self.broker.topics.get(topic)
+        return {} if store is None else store.last_positions(self._clock())
+
     async def ping(self) -> float:
         """Wait for a sign of life; returns the seconds that it took."""
         before = self._runtime.clock()

@@ -10,7 +10,7 @@ import anyio
 from ..._bridge import Bridge
 from ..._errors import BusClosed, TbusError
 from ..._message import Delivery
-from ..._transport import EndOfFeed, FeedRequest, Verdict
+from ..._transport import EndOfFeed, FeedRequest, Reader, Verdict
 from ._consumer import Consumer
 
 
@@ -38,6 +38,9 @@ class NatsFeed:
             if self._failure is not None:
                 raise self._failure from None
             raise EndOfFeed from None
+
+    def read_by(self, reader: Reader) -> None:
+        """Nothing to tell: a feed reads its one partition for as long as it is open."""
 
     def settle(self, delivery: Delivery, verdict: Verdict) -> None:
         """Say how a delivery ended."""

@@ -13,7 +13,15 @@ from ..._config import NatsOptions
 from ..._errors import ConfigurationError, ConsumerGone, TransportLost
 from ..._events import Event, TopicMade
 from ..._topic import Strategy, TopicOptions, differences
-from ._errors import STREAM_EXISTS, STREAM_NOT_FOUND, ApiError, NoAnswer, NoResponders, not_possible
+from ._errors import (
+    MESSAGE_NOT_FOUND,
+    STREAM_EXISTS,
+    STREAM_NOT_FOUND,
+    ApiError,
+    NoAnswer,
+    NoResponders,
+    not_possible,
+)
 from ._names import stream_name
 from ._session import Session
 
@@ -219,6 +227,21 @@ class Streams:
             offset += len(streams)
             if not streams or offset >= answer.get("total", 0):
                 return sorted(topics)
+
+    async def last_sequence(self, session: Session, topic: str) -> int | None:
+        """The sequence of the last message that the topic still holds, or None.
+
+        Not the stream's own last sequence: that one stays when its message goes, and counts
+        what stands under other subjects.
+        """
+        body = {"last_by_subj": self.subject(topic)}
+        try:
+            answer = await session.api(f"STREAM.MSG.GET.{self.stream(topic)}", body)
+        except ApiError as error:
+            if error.err_code in (STREAM_NOT_FOUND, MESSAGE_NOT_FOUND):
+                return None
+            raise not_possible(f"cannot look up topic {topic!r}", error) from error
+        return int(answer["message"]["seq"])
 
     async def remove(self, session: Session, topic: str) -> bool:
         """Remove a topic and all that it holds."""

@@ -123,6 +123,15 @@ class NatsTransport:
             raise ConsumerGone(f"group {group!r} has never read topic {topic!r}")
         return Lag(topic, group, (PartitionLag(0, found),))
 
+    async def last_positions(self, topic: str) -> dict[int, int]:
+        """The sequence of the topic's last message, if there is one."""
+        last = await self._ask(
+            lambda: self._engine.with_session(
+                lambda session: self._engine.streams.last_sequence(session, topic)
+            )
+        )
+        return {} if last is None else {0: last}
+
     async def ping(self) -> float:
         """A round trip to the server, in seconds."""
         before = self._bridge.runtime.clock()

@@ -1,0 +1,63 @@
+"""Partitions that go to another owner while their messages are being handled.
+
+Pure: no clock, no I/O, no event loop. A partition goes with the epoch of its ownership, so a
+message of an older epoch is known to be somebody else's even when this process owns the
+partition again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import attrs
+
+from ._message import Message
+
+
+@attrs.define(eq=False)
+class _Drain:
+    """Partitions that are given up when nothing of them runs any more."""
+
+    running: set[Message]
+    drained: Callable[[], None]
+
+
+class Leaving:
+    """Which messages are no longer this process's, and who waits for the last of them."""
+
+    __slots__ = ("_drains", "_gone")
+
+    def __init__(self) -> None:
+        self._gone: dict[int, int] = {}
+        self._drains: list[_Drain] = []
+
+    def __bool__(self) -> bool:
+        """Whether any partition was ever given up: most processes can skip the rest."""
+        return bool(self._gone)
+
+    def begin(self, partitions: Mapping[int, int]) -> None:
+        """These partitions go, with everything up to these epochs."""
+        for partition, epoch in partitions.items():
+            self._gone[partition] = max(epoch, self._gone.get(partition, epoch))
+
+    def is_gone(self, message: Message) -> bool:
+        """Whether the message is of a partition that was given up."""
+        delivery = message.delivery
+        epoch = self._gone.get(delivery.position.partition)
+        return epoch is not None and delivery.epoch <= epoch
+
+    def when_ended(self, running: Iterable[Message], drained: Callable[[], None]) -> None:
+        """Call `drained` when none of these is running any more; at once if there is none."""
+        drain = _Drain(set(running), drained)
+        if drain.running:
+            self._drains.append(drain)
+        else:
+            drained()
+
+    def ended(self, message: Message) -> None:
+        """The message is not running any more, however that came."""
+        for drain in tuple(self._drains):
+            drain.running.discard(message)
+            if not drain.running:
+                self._drains.remove(drain)
+                drain.drained()

@@ -1,0 +1,71 @@
+"""How aiokafka's clients are made, and how they are got rid of."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import anyio
+
+from ..._config import KafkaOptions
+from .._tls import tls_context
+
+logger = logging.getLogger("tbus.kafka")
+
+METADATA_AGE = 30.0
+"""Seconds after which a client asks again which topics and leaders there are: new partitions
+are seen this late at most."""
+
+RETRY_BACKOFF = 0.1
+"""Seconds between a client's own repeats."""
+
+
+class Client(Protocol):
+    """The part of aiokafka's client that is used here."""
+
+    async def close(self) -> None: ...
+
+
+def client_options(options: KafkaOptions, name: str) -> dict[str, Any]:
+    """What producer, consumers and administration are all made with."""
+    protocol = "SASL_" if options.user is not None else ""
+    found: dict[str, Any] = {
+        "bootstrap_servers": list(options.servers),
+        "client_id": name or "tbus",
+        "request_timeout_ms": round(options.request_timeout * 1000),
+        "retry_backoff_ms": round(RETRY_BACKOFF * 1000),
+        "metadata_max_age_ms": round(METADATA_AGE * 1000),
+        "security_protocol": protocol + ("SSL" if options.tls else "PLAINTEXT"),
+    }
+    if options.tls:
+        found["ssl_context"] = tls_context(options)
+    if options.user is not None:
+        found |= {
+            "sasl_mechanism": options.mechanism or "PLAIN",
+            "sasl_plain_username": options.user,
+            "sasl_plain_password": options.password,
+        }
+    return found
+
+
+async def close_client(
+    what: str, stop: Callable[[], Awaitable[None]], client: Client, wait: float
+) -> None:
+    """Stop a producer or a consumer within `wait` seconds, then close what it stood on.
+
+    A stop raises a cancellation that nobody asked for where the broker is dead, or waits for
+    ever; after it a second one does nothing, and connections and a task are left. So the client
+    below is closed in any case. What is left even then ends with the loop.
+    """
+    for part in (stop, client.close):
+        with anyio.move_on_after(wait, shield=True):
+            try:
+                await part()
+            except asyncio.CancelledError:  # noqa: ASYNC103 - see below
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise  # somebody did ask for it
+            except Exception as error:  # noqa: BLE001 - it is being thrown away; logged
+                logger.debug("closing %s: %r", what, error)

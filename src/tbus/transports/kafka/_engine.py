@@ -1,0 +1,272 @@
+"""Everything that lives in the clients' loop, wired together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import anyio
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import TopicPartition
+
+from ..._config import BusConfig
+from ..._errors import ConsumerGone, TbusError
+from ..._events import Event
+from ..._marks import decode
+from ..._message import Receipt
+from ..._transport import Outgoing, PartitionLag
+from ._asking import ask
+from ._clients import client_options, close_client
+from ._group import GroupMember
+from ._link import Link
+from ._offsets import Offsets
+from ._outbox import Outbox
+from ._partitioners import partitioner
+from ._producers import Producers
+from ._solo import SoloReader
+from ._topic_consumer import TopicConsumer
+from ._topics import Topics
+
+T = TypeVar("T")
+
+CLOSE_WAIT = 0.2
+"""Seconds that a client gets for closing, before its connections are closed under it."""
+
+GIVE_UP_WAIT = 2.0
+"""Seconds for cleaning up after a feed that could not be opened."""
+
+
+class Engine:
+    """Link, outbox, topics, groups and readers of one transport.
+
+    Args:
+        start: starts a task in the loop's nursery.
+        emit: tells the program of an event.
+        tell: tells the program an outcome.
+        idempotent: whether the broker can tell a producer's repeat.
+    """
+
+    def __init__(
+        self,
+        config: BusConfig,
+        *,
+        start: Callable[..., None],
+        emit: Callable[[Event], None],
+        tell: Callable[[Outgoing, Receipt | TbusError], None],
+        idempotent: bool,
+    ) -> None:
+        self._config = config
+        self._options = config.kafka
+        self._start = start
+        self._emit = emit
+        self.link = Link(config.kafka, config.source, emit)
+        self.topics = Topics(self.link.admin, config.kafka, emit)
+        self._producers = Producers(config.kafka, config.source, start, idempotent=idempotent)
+        self.outbox = Outbox(
+            self._producers, self.topics, partitioner(config.kafka.partitioner), start, tell
+        )
+        self._members: dict[str, GroupMember] = {}
+        self._solos: dict[TopicConsumer, SoloReader] = {}
+        self._changing: dict[str, asyncio.Lock] = {}
+
+    async def open(self) -> None:
+        """Connect, and keep an eye on the connection."""
+        try:
+            await self.link.connect()
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.link.close()
+            raise
+        self._start(self.link.watch, self._look)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        async with anyio.create_task_group() as tasks:
+            for member in self._members.values():
+                tasks.start_soon(member.close)
+            for solo in self._solos.values():
+                tasks.start_soon(solo.close)
+            tasks.start_soon(self._producers.close)
+            tasks.start_soon(self.link.close)
+
+    # Feeds
+
+    async def open_feed(self, consumer: TopicConsumer) -> None:
+        """Read a topic; cancelled, or failed, it leaves nothing."""
+        topic = consumer.request.topic
+        partitions = await ask(lambda: self.topics.ensure(topic))
+        try:
+            if consumer.request.group is None:
+                await self._open_solo(consumer, partitions)
+            else:
+                await self._join(consumer, consumer.request.group, partitions)
+        except BaseException:
+            with anyio.move_on_after(GIVE_UP_WAIT, shield=True):
+                await self.close_feed(consumer)
+            raise
+
+    async def close_feed(self, consumer: TopicConsumer) -> None:
+        """Give a feed up: what is settled is committed, what is not is somebody else's."""
+        consumer.stop()
+        solo = self._solos.pop(consumer, None)
+        if solo is not None:
+            await solo.close()
+        group = consumer.request.group
+        if group is None or group not in self._members:
+            return
+        async with self._lock(group):
+            member = self._members.get(group)
+            if member is None:
+                return
+            try:
+                await member.remove(consumer)
+            finally:
+                if not member.topics:
+                    self._members.pop(group, None)
+                    with anyio.CancelScope(shield=True):  # it has deadlines of its own
+                        await member.close()
+
+    def drop(self, consumers: Sequence[TopicConsumer]) -> None:
+        """Close feeds that nobody waits for any more."""
+        for consumer in consumers:
+            self._start(self.close_feed, consumer)
+
+    async def _open_solo(self, consumer: TopicConsumer, partitions: int) -> None:
+        solo = self._solos[consumer] = SoloReader(
+            consumer,
+            self._options,
+            self._config.source,
+            make_offsets=self._make_offsets,
+            start=self._start,
+        )
+        await solo.open(partitions)
+
+    async def _join(self, consumer: TopicConsumer, group: str, partitions: int) -> None:
+        async with self._lock(group):
+            member = self._members.get(group)
+            if member is None:
+                member = self._members[group] = GroupMember(
+                    group,
+                    self._options,
+                    self._config.source,
+                    make_offsets=self._make_offsets,
+                    start=self._start,
+                    emit=self._emit,
+                )
+            declared = await ask(lambda: self.topics.look(self._config.topics))
+            there = [topic for topic, count in declared.items() if count is not None]
+            await member.add(consumer, partitions, there)
+
+    def _lock(self, group: str) -> asyncio.Lock:
+        return self._changing.setdefault(group, asyncio.Lock())
+
+    @asynccontextmanager
+    async def _reader(self) -> AsyncIterator[Offsets]:
+        """Questions about partitions, by a consumer that reads nothing."""
+        reader = AIOKafkaConsumer(**client_options(self._options, self._config.source))
+        try:
+            await ask(reader.start)
+            yield self._make_offsets(reader)
+        finally:
+            # It is shielded, and has a deadline of its own.
+            await close_client("a reader", reader.stop, reader._client, CLOSE_WAIT)  # noqa: ASYNC102
+
+    def _make_offsets(self, reader: AIOKafkaConsumer) -> Offsets:
+        return Offsets(self.link.admin, reader)
+
+    # Questions
+
+    async def ping(self) -> None:
+        """Ask some broker for a sign of life."""
+        await ask(lambda: self.topics.look(()))
+
+    async def remove_topic(self, topic: str) -> bool:
+        """Remove a topic, and forget what was known of it."""
+        self.outbox.forget(topic)
+        return await ask(lambda: self.topics.remove(topic))
+
+    async def lag(self, topic: str, group: str) -> list[PartitionLag] | None:
+        """How far a group is behind; None if it has never read the topic.
+
+        What is settled beyond the committed offset counts as read.
+        """
+        found = await ask(lambda: self.topics.look([topic]))
+        count = found[topic]
+        if count is None:
+            return None
+        everyone = [TopicPartition(topic, number) for number in range(count)]
+        member = self._members.get(group)
+        if member is not None:
+            await member.commit()
+        async with self._reader() as offsets:
+            committed = await offsets.committed(group, everyone)
+            if not committed:
+                return None
+            begins = await offsets.begins(everyone)
+            ends = await offsets.ends(everyone)
+        result = []
+        for part in everyone:
+            entry = committed.get(part)
+            first = begins[part] if entry is None else max(entry.offset, begins[part])
+            mark = None if entry is None else decode(entry.metadata, entry.offset)
+            beyond = 0 if mark is None else sum(last - start + 1 for start, last in mark.runs)
+            result.append(PartitionLag(part.partition, max(0, ends[part] - first - beyond)))
+        return result
+
+    async def last_positions(self, topic: str) -> dict[int, int]:
+        """The offset of the last message of each partition that has one."""
+        count = (await ask(lambda: self.topics.look([topic])))[topic]
+        if count is None:
+            return {}
+        everyone = [TopicPartition(topic, number) for number in range(count)]
+        async with self._reader() as offsets:
+            begins = await offsets.begins(everyone)
+            ends = await offsets.ends(everyone)
+        return {p.partition: ends[p] - 1 for p in everyone if ends[p] > begins[p]}
+
+    # The link
+
+    async def _look(self) -> None:
+        """Are the topics in use still there? And is anybody?"""
+        feeds = [
+            consumer for member in self._members.values() for consumer in member.topics.values()
+        ]
+        feeds += self._solos
+        in_use = {consumer.request.topic for consumer in feeds} | self.outbox.topics()
+        found = await self.topics.look(in_use)
+        for topic, count in found.items():
+            if count is None:
+                self.outbox.forget(topic)
+        for consumer in feeds:
+            count = found[consumer.request.topic]
+            if count is None:
+                consumer.fail(_gone(consumer.request.topic))
+            elif consumer in self._solos:
+                self._solos[consumer].expand(count)
+
+
+def _gone(topic: str) -> ConsumerGone:
+    return ConsumerGone(
+        f"topic {topic!r} was removed: what it held is gone. Open the subscription again to start"
+        " with a new one"
+    )
+
+
+async def open_engine(
+    config: BusConfig,
+    *,
+    start: Callable[..., None],
+    emit: Callable[[Event], None],
+    tell: Callable[[Outgoing, Receipt | TbusError], None],
+    idempotent: bool,
+) -> Engine:
+    """Make the engine in the clients' loop, and connect.
+
+    Raises:
+        TransportLost: no broker could be reached.
+    """
+    engine = Engine(config, start=start, emit=emit, tell=tell, idempotent=idempotent)
+    await engine.open()
+    return engine

@@ -1,0 +1,134 @@
+"""The program's side of a topic's consumer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from math import inf
+
+import anyio
+
+from ..._bridge import Bridge
+from ..._errors import BusClosed, TbusError
+from ..._message import Delivery
+from ..._transport import EndOfFeed, FeedRequest, Reader, Verdict
+from ._topic_consumer import TopicConsumer
+
+
+class KafkaFeed:
+    """A `Feed` over a topic's consumer in the clients' loop.
+
+    Args:
+        close: gives the consumer up, in the clients' loop.
+        on_close: called in the program when that is done.
+    """
+
+    def __init__(
+        self,
+        request: FeedRequest,
+        bridge: Bridge,
+        *,
+        close: Callable[[TopicConsumer], Awaitable[None]],
+        on_close: Callable[[KafkaFeed], None],
+    ) -> None:
+        self.request = request
+        self.consumer: TopicConsumer
+        self._bridge = bridge
+        self._close = close
+        self._on_close = on_close
+        # Unbounded, for the consumer's credit bounds it.
+        self._batches_in, self._batches = anyio.create_memory_object_stream[list[Delivery]](inf)
+        self._reader: Reader | None = None
+        self._given_up: dict[int, int] = {}
+        """The partitions that were given up, and the epoch of that."""
+        self._failure: TbusError | None = None
+        self._closed = False
+
+    def read_by(self, reader: Reader) -> None:
+        """Who is told when partitions come and go."""
+        self._reader = reader
+
+    async def receive(self) -> Sequence[Delivery]:
+        """Wait for the next deliveries."""
+        while True:
+            try:
+                batch = await self._batches.receive()
+            except (anyio.EndOfStream, anyio.ClosedResourceError):
+                if self._failure is not None:
+                    raise self._failure from None
+                raise EndOfFeed from None
+            if self._given_up:
+                batch = [delivery for delivery in batch if self._is_ours(delivery)]
+            if batch:
+                return batch
+
+    def _is_ours(self, delivery: Delivery) -> bool:
+        return delivery.epoch > self._given_up.get(delivery.position.partition, -1)
+
+    def settle(self, delivery: Delivery, verdict: Verdict) -> None:
+        """Say how a delivery ended."""
+        if not self._closed:
+            self._bridge.submit_if_open(self.consumer.settle, delivery, verdict)
+
+    def note_attempts(self, delivery: Delivery, attempts: int) -> None:
+        """Say how often handling it has failed."""
+        if not self._closed:
+            self._bridge.submit_if_open(self.consumer.note_attempts, delivery, attempts)
+
+    def stop(self) -> None:
+        """Ask for nothing more."""
+        self._batches_in.close()
+        if not self._closed:
+            self._bridge.submit_if_open(self.consumer.stop)
+
+    async def aclose(self) -> None:
+        """Stop, give back, and wait until the broker has heard it."""
+        if self._closed:
+            return
+        self.stop()
+        self._closed = True
+        try:
+            await self._bridge.call(self._close, self.consumer)
+        except BusClosed:
+            pass
+        finally:
+            self._batches.close()
+            self._on_close(self)
+
+    def discard(self) -> None:
+        """It was never opened."""
+        self._closed = True
+        self._batches_in.close()
+        self._batches.close()
+
+    # Called by the bridge
+
+    def hand_over(self, batch: list[Delivery]) -> None:
+        """A batch has arrived."""
+        try:
+            self._batches_in.send_nowait(batch)
+        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+            pass  # stopped: whoever reads the partitions next gets it
+
+    def fail(self, error: TbusError) -> None:
+        """The consumer cannot go on."""
+        if self._failure is None:
+            self._failure = error
+            self._batches_in.close()
+
+    def drain(self, partitions: dict[int, int]) -> None:
+        """These partitions, of these epochs, are about to go to another owner."""
+        self._given_up.update(partitions)
+        gone = frozenset(partitions)
+        if self._reader is None:
+            self._drained(gone)
+        else:
+            self._reader.drain(partitions, lambda: self._drained(gone))
+
+    def _drained(self, partitions: frozenset[int]) -> None:
+        self._bridge.submit_if_open(self.consumer.drained, partitions)
+
+    def lose(self, partitions: dict[int, int]) -> None:
+        """They are gone."""
+        self._given_up.update(partitions)
+        if self._reader is not None:
+            self._reader.lose(partitions)

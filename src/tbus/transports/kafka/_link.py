@@ -1,0 +1,149 @@
+"""Whether the cluster answers, and whether the topics in use are still there.
+
+Lives in the clients' loop. Each of aiokafka's clients connects, and connects again, by itself, and
+none of them tells: with every broker dead a consumer just returns nothing. So one question is
+asked every few seconds, about the topics in use, which shows both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+from aiokafka import errors as kafka
+from aiokafka.admin import AIOKafkaAdminClient
+
+from ..._config import KafkaOptions
+from ..._errors import ConfigurationError, TransportLost
+from ..._events import Connected, ConnectionLost, Event, Reconnecting
+from ._clients import client_options, close_client
+from ._errors import LOST, describe
+
+logger = logging.getLogger("tbus.kafka")
+
+LIVENESS_EVERY = 3.0
+"""Seconds between two questions."""
+
+LIVENESS_WAIT = 1.5
+"""Seconds that one broker has to answer; another one is asked then."""
+
+BROKERS_ASKED = 4
+"""Brokers that are asked, by chance, before the cluster is taken for lost."""
+
+CLOSE_WAIT = 0.2
+"""Seconds that the client gets for closing, before its connections are closed under it."""
+
+Ask = Callable[[], Awaitable[object]]
+"""Asks some broker about the topics in use."""
+
+
+class Link:
+    """Asks, and tells what changed.
+
+    Attributes:
+        admin: the client that questions go by.
+        is_up: whether the last question was answered.
+        on_up: called when the cluster answers again.
+    """
+
+    def __init__(self, options: KafkaOptions, name: str, emit: Callable[[Event], None]) -> None:
+        self.admin = AIOKafkaAdminClient(**client_options(options, name))
+        self.is_up = False
+        self.on_up: list[Callable[[], None]] = []
+        self._options = options
+        self._emit = emit
+        self._address = ", ".join(options.servers)
+
+    async def connect(self) -> None:
+        """Make the first connection, within `connect_timeout`.
+
+        Raises:
+            TransportLost: nobody answered; says who, and why.
+            ConfigurationError: we are not let in.
+        """
+        attempt = 0
+        problem = "no answer"
+        try:
+            async with asyncio.timeout(self._options.connect_timeout):
+                while True:
+                    attempt += 1
+                    try:
+                        await self.admin.start()
+                        break
+                    except (
+                        kafka.AuthenticationFailedError,
+                        kafka.UnsupportedSaslMechanismError,
+                        kafka.SaslAuthenticationFailed,
+                    ) as error:
+                        raise ConfigurationError(
+                            f"the broker at {self._address} does not let us in: {describe(error)}",
+                            field="user",
+                            value=self._options.user,
+                        ) from error
+                    except (kafka.KafkaError, *LOST) as error:
+                        problem = describe(error)
+                    await asyncio.sleep(self._options.reconnect.delay(attempt, random.random))
+        except TimeoutError:
+            raise TransportLost(
+                f"cannot connect to Kafka at {self._address} within"
+                f" {self._options.connect_timeout} s: {problem}"
+            ) from None
+        self.is_up = True
+        self._emit(Connected(self._address, attempt))
+
+    async def watch(self, ask: Ask) -> None:
+        """Ask every few seconds, until cancelled.
+
+        Args:
+            ask: asks one broker the question.
+
+        Raises:
+            TransportLost: `reconnect_attempts` are used up.
+        """
+        while True:
+            await asyncio.sleep(LIVENESS_EVERY)
+            problem = await self._try(ask)
+            if problem is None:
+                continue
+            self.is_up = False
+            self._emit(ConnectionLost(self._address, problem))
+            attempt = 0
+            while problem is not None:
+                attempt += 1
+                limit = self._options.reconnect_attempts
+                if limit is not None and attempt > limit:
+                    raise TransportLost(
+                        f"{limit} attempts to reconnect failed; the last: {problem}"
+                    )
+                delay = self._options.reconnect.delay(attempt, random.random)
+                self._emit(Reconnecting(attempt, delay, problem))
+                await asyncio.sleep(delay)
+                problem = await self._try(ask)
+            self.is_up = True
+            self._emit(Connected(self._address, attempt))
+            for tell in self.on_up:
+                tell()
+
+    async def _try(self, ask: Ask) -> str | None:
+        """Why nobody answers, or None: somebody did."""
+        problem = "no answer"
+        for _ in range(BROKERS_ASKED):
+            try:
+                async with asyncio.timeout(LIVENESS_WAIT):
+                    await ask()
+            except TimeoutError:
+                problem = f"no answer within {LIVENESS_WAIT} s"
+            except (kafka.KafkaError, *LOST) as error:
+                problem = describe(error)
+            else:
+                return None
+        return problem
+
+    async def close(self) -> None:
+        """Close the client."""
+        self.is_up = False
+        await close_client(
+            "the administration client", self.admin.close, self.admin._client, CLOSE_WAIT
+        )

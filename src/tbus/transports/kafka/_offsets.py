@@ -1,0 +1,81 @@
+"""Where a group stands, and where partitions begin and end. Lives in the clients' loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+
+from ..._message import Position
+from ..._transport import Start
+from ._asking import ask
+
+UNKNOWN = -1
+"""What the broker says of a partition in which a group has committed nothing."""
+
+
+class Offsets:
+    """Questions about offsets, asked until they are answered: the caller bounds the time.
+
+    Args:
+        admin: asked about groups: the consumer's own question drops the metadata.
+        reader: asked about partitions; any consumer does, member of a group or not.
+    """
+
+    def __init__(self, admin: AIOKafkaAdminClient, reader: AIOKafkaConsumer) -> None:
+        self._admin = admin
+        self._reader = reader
+
+    async def committed(
+        self, group: str, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
+        """What the group has committed; partitions without anything are left out."""
+        wanted = list(partitions)
+        if not wanted:
+            return {}
+        found = await ask(lambda: self._admin.list_consumer_group_offsets(group, partitions=wanted))
+        return {part: entry for part, entry in found.items() if entry.offset != UNKNOWN}
+
+    async def begins(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The first offset that each partition still has."""
+        wanted = list(partitions)
+        if not wanted:
+            return {}
+        return dict(await ask(lambda: self._reader.beginning_offsets(wanted)))
+
+    async def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset that comes next in each."""
+        wanted = list(partitions)
+        if not wanted:
+            return {}
+        return dict(await ask(lambda: self._reader.end_offsets(wanted)))
+
+    async def starts(
+        self, partitions: Sequence[TopicPartition], start: Start
+    ) -> dict[TopicPartition, int]:
+        """Where a group that the broker has not seen begins to read."""
+        if start == "latest":
+            return await self.ends(partitions)
+        begins = await self.begins(partitions)
+        if start == "earliest":
+            return begins
+        ends = await self.ends(partitions)
+        if isinstance(start, Position):
+            # Of one partition; the others have no such place, and are read from the beginning.
+            return {
+                part: min(max(start.offset, begins[part]), ends[part])
+                if part.partition == start.partition
+                else begins[part]
+                for part in partitions
+            }
+        assert isinstance(start, datetime)
+        when = start if start.tzinfo is not None else start.replace(tzinfo=UTC)
+        stamp = round(when.timestamp() * 1000)
+        found = await ask(lambda: self._reader.offsets_for_times(dict.fromkeys(partitions, stamp)))
+        return {
+            part: ends[part] if (at := found.get(part)) is None else at.offset
+            for part in partitions
+        }

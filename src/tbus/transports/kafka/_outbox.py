@@ -1,0 +1,326 @@
+"""Publishes in flight: what was taken, what was sent, and what became of it.
+
+Lives in the clients' loop. The laws:
+
+1. Each partition has a lane. Events of a lane are sent in the order in which they were taken,
+   in one batch at a time: all that is waiting goes when the one before it is answered.
+2. So the client holds one batch a partition, however long the broker is away; everything else
+   waits here, where its deadline can take it back as never sent (`TransportLost`).
+3. An event that was given to the client is sent by it until the broker answers; it recognises
+   its own repeats. Past its deadline the event's outcome is `OutcomeUnknown`.
+4. A batch that is refused for one of its records is sent again in halves, in order, so that
+   one bad event costs nobody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from aiokafka import errors as kafka
+from aiokafka.structs import TopicPartition
+
+from ..._errors import PublishRefused, TbusError, TransportLost
+from ..._message import Position, Receipt
+from ..._transport import Outgoing
+from ._errors import LOST, outcome_of, translated, unknown
+from ._partitioners import Partitioner
+from ._producers import BATCH_BYTES, Producer, Producers
+from ._records import encode_headers, encode_key
+from ._topics import Topics
+
+DEADLINES_EVERY = 0.05
+"""Seconds between looks at the deadlines: an outcome may be that late."""
+
+OVERHEAD = 128
+"""Bytes that a batch and a record need beside key, value and headers, at most."""
+
+LARGEST = 1024 * 1024 - OVERHEAD
+"""Bytes of the largest event: a broker takes no larger batch by default."""
+
+RECORD_ERRORS = (
+    kafka.MessageSizeTooLargeError,
+    kafka.RecordListTooLargeError,
+    kafka.InvalidTimestampError,
+    kafka.InvalidMessageError,
+)
+"""Refusals of a batch that one record may be the cause of."""
+
+
+class _Entry(msgspec.Struct, eq=False):
+    """One event in flight."""
+
+    number: int
+    outgoing: Outgoing
+    deadline: float
+    sent: bool = False
+    told: bool = False
+
+
+class _Lane:
+    """What waits for one partition.
+
+    Attributes:
+        most: records of one batch, at most; fewer after a refusal that one of them caused.
+    """
+
+    __slots__ = ("most", "partition", "running", "waiting")
+
+    def __init__(self, partition: TopicPartition) -> None:
+        self.partition = partition
+        self.waiting: deque[_Entry] = deque()
+        self.running = False
+        self.most = UNLIMITED
+
+
+UNLIMITED = 1 << 30
+
+
+class Outbox:
+    """The table of publishes in flight.
+
+    Args:
+        tell: hands outcomes to the program: `tell(outgoing, result)`.
+    """
+
+    def __init__(
+        self,
+        producers: Producers,
+        topics: Topics,
+        pick: Partitioner,
+        start: Callable[..., None],
+        tell: Callable[[Outgoing, Receipt | TbusError], None],
+    ) -> None:
+        self._producers = producers
+        self._topics = topics
+        self._pick = pick
+        self._start = start
+        self._tell = tell
+        self._loop = asyncio.get_running_loop()
+        self._entries: dict[int, _Entry] = {}
+        self._lanes: dict[str, list[_Lane]] = {}
+        self._unplaced: dict[str, deque[_Entry]] = {}
+        """Topics whose partitions are being looked for, and what waits for it."""
+        self._count = 0
+        self._watched = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def take(self, outgoing: Outgoing) -> None:
+        """Take an event to be published."""
+        if outgoing.withdrawn:
+            self._tell(outgoing, TransportLost("withdrawn before it was sent"))
+            return
+        self._count += 1
+        entry = _Entry(self._count, outgoing, self._loop.time() + outgoing.timeout)
+        if not self._entries:
+            self._empty.clear()
+            if not self._watched:
+                self._watched = True
+                self._loop.call_later(DEADLINES_EVERY, self._look_at_deadlines)
+        self._entries[entry.number] = entry
+        topic = outgoing.topic
+        lanes = self._lanes.get(topic)
+        if lanes is not None:
+            self._place(entry, lanes)
+            return
+        waiting = self._unplaced.get(topic)
+        if waiting is not None:
+            waiting.append(entry)
+        else:
+            self._unplaced[topic] = deque((entry,))
+            self._start(self._find_partitions, topic)
+
+    async def wait_empty(self) -> None:
+        """Wait until every event has its outcome."""
+        await self._empty.wait()
+
+    def abandon(self) -> None:
+        """Give every event that has no outcome the one that is true now."""
+        for entry in list(self._entries.values()):
+            self._expire(entry, "the bus ended")
+
+    def topics(self) -> set[str]:
+        """The topics whose partitions are known."""
+        return set(self._lanes)
+
+    def forget(self, topic: str) -> None:
+        """The topic is gone, or another one: its partitions are looked for again. What waits
+        for a lane that is left goes to its partition all the same."""
+        self._lanes.pop(topic, None)
+
+    # Placing
+
+    async def _find_partitions(self, topic: str) -> None:
+        """Look for the topic, make it if need be, then place what waits for it."""
+        failure: TbusError | None = None
+        lanes: list[_Lane] = []
+        try:
+            await self._topics.ensure(topic)
+            numbers = await self._producers.known_partitions(topic)
+            lanes = [_Lane(TopicPartition(topic, number)) for number in numbers]
+        except TbusError as error:
+            failure = error
+        except (kafka.KafkaError, *LOST) as error:
+            failure = translated(f"publish to topic {topic!r}", error)
+        waiting = [entry for entry in self._unplaced.pop(topic) if not entry.told]
+        if failure is None:
+            self._lanes[topic] = lanes
+            for entry in waiting:
+                self._place(entry, lanes)
+        elif not isinstance(failure, TransportLost):
+            for entry in waiting:
+                self._resolve(entry, _refusal(failure))
+        elif waiting:
+            # Nobody answered: again, until the deadlines of what waits have passed.
+            self._unplaced[topic] = deque(waiting)
+            await asyncio.sleep(DEADLINES_EVERY)
+            self._start(self._find_partitions, topic)
+
+    def _place(self, entry: _Entry, lanes: Sequence[_Lane]) -> None:
+        if len(lanes) == 1:
+            lane = lanes[0]
+        else:
+            everyone = range(len(lanes))
+            lane = lanes[self._pick(encode_key(entry.outgoing.key), everyone, everyone)]
+        lane.waiting.append(entry)
+        if not lane.running:
+            lane.running = True
+            self._start(self._run_lane, lane)
+
+    # Sending
+
+    async def _run_lane(self, lane: _Lane) -> None:
+        """Send what waits in a lane, one batch after another, until nothing does."""
+        try:
+            while lane.waiting:
+                producer = await self._producers.get()
+                batch, entries = self._fill(lane, producer)
+                if not entries:
+                    continue
+                producer.in_flight += 1
+                try:
+                    offset = await producer.store(batch, lane.partition)
+                except (kafka.KafkaError, *LOST) as error:
+                    self._failed(lane, entries, error)
+                    self._producers.retire(producer)
+                else:
+                    self._stored(lane, entries, offset)
+                finally:
+                    producer.in_flight -= 1
+                    self._producers.end_if_idle(producer)
+        finally:
+            lane.running = False
+
+    def _fill(self, lane: _Lane, producer: Producer) -> tuple[Any, list[_Entry]]:
+        """A batch of what waits longest, and whose it is."""
+        batch = producer.batch()
+        append = batch.append
+        entries: list[_Entry] = []
+        waiting = lane.waiting
+        now = round(time.time() * 1000)
+        size = OVERHEAD
+        while waiting and len(entries) < lane.most:
+            entry = waiting[0]
+            outgoing = entry.outgoing
+            if entry.told:
+                waiting.popleft()
+                continue
+            if outgoing.withdrawn:
+                waiting.popleft()
+                self._resolve(entry, TransportLost("withdrawn before it was sent"))
+                continue
+            key = encode_key(outgoing.key)
+            headers = encode_headers(outgoing)
+            more = OVERHEAD + len(outgoing.body) + (0 if key is None else len(key))
+            for name, value in headers:
+                more += len(name) + len(value) + 4
+            if more > LARGEST:
+                waiting.popleft()
+                self._resolve(entry, _too_large(outgoing, more))
+                continue
+            if entries and size + more > BATCH_BYTES:
+                break
+            if append(timestamp=now, key=key, value=outgoing.body, headers=headers) is None:
+                break
+            size += more
+            waiting.popleft()
+            entry.sent = True
+            entries.append(entry)
+        batch.close()
+        return batch, entries
+
+    # Outcomes
+
+    def _stored(self, lane: _Lane, entries: list[_Entry], offset: int) -> None:
+        topic, partition = lane.partition
+        lane.most = UNLIMITED if lane.most > BATCH_BYTES else lane.most * 2
+        table = self._entries
+        tell = self._tell
+        known = offset >= 0
+        for index, entry in enumerate(entries):
+            if not entry.told:
+                entry.told = True
+                del table[entry.number]
+                position = Position(partition, offset + index if known else -1)
+                tell(entry.outgoing, Receipt(topic, position))
+        if not table:
+            self._empty.set()
+
+    def _failed(self, lane: _Lane, entries: list[_Entry], error: BaseException) -> None:
+        if len(entries) > 1 and isinstance(error, RECORD_ERRORS):
+            lane.most = len(entries) // 2
+            for entry in entries:
+                entry.sent = False  # the broker has refused the whole of it
+            lane.waiting.extendleft(reversed(entries))
+            return
+        for entry in entries:
+            if not entry.told:
+                self._resolve(entry, outcome_of(entry.outgoing, error))
+        if isinstance(error, kafka.UnknownTopicOrPartitionError):
+            self._topics.forget(lane.partition.topic)
+            self.forget(lane.partition.topic)
+
+    def _resolve(self, entry: _Entry, result: Receipt | TbusError) -> None:
+        entry.told = True
+        del self._entries[entry.number]
+        if not self._entries:
+            self._empty.set()
+        self._tell(entry.outgoing, result)
+
+    def _expire(self, entry: _Entry, why: str) -> None:
+        outgoing = entry.outgoing
+        if entry.sent:
+            self._resolve(entry, unknown(outgoing, why))
+        else:
+            self._resolve(
+                entry,
+                TransportLost(f"an event for topic {outgoing.topic!r} was not sent: {why}"),
+            )
+
+    def _look_at_deadlines(self) -> None:
+        now = self._loop.time()
+        for entry in [e for e in self._entries.values() if e.deadline <= now]:
+            self._expire(entry, f"no answer within {entry.outgoing.timeout} s")
+        self._watched = bool(self._entries)
+        if self._watched:
+            self._loop.call_later(DEADLINES_EVERY, self._look_at_deadlines)
+
+
+def _refusal(error: TbusError) -> TbusError:
+    """Why nothing can be published to a topic, as the outcome of a publish."""
+    return error if isinstance(error, PublishRefused) else PublishRefused(str(error))
+
+
+def _too_large(outgoing: Outgoing, size: int) -> PublishRefused:
+    return PublishRefused(
+        f"an event of {size} bytes (with key and headers) for topic {outgoing.topic!r} is larger"
+        f" than {LARGEST} bytes, the most that goes in one batch: send a reference"
+    )

@@ -1,0 +1,91 @@
+"""Between an event of the bus and a Kafka record: key, value, headers.
+
+The key is the one that the event is ordered by (an envelope's aggregate id). What tbus adds
+to the headers stands in front, behind one that says how many these are, so that a reader gets
+exactly the pairs that the publisher gave: `Tbus-Mirror: 6`, then the mirror of the envelope
+under the names that the original's services use, then the publisher's own. Records of other
+programs have no such header: there every pair is the publisher's, and the key may be looked
+for in the body as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ..._message import Headers
+from ..._transport import Outgoing
+
+MIRROR = "Tbus-Mirror"
+
+RecordHeaders = Sequence[tuple[str, bytes | None]]
+
+
+class _Mirrored(msgspec.Struct):
+    """The fields of an envelope that are mirrored in headers; the payload is not looked at."""
+
+    event_type: str
+    event_version: int
+    trace_id: str = ""
+    correlation_id: str = ""
+    tenant_id: int = 0
+
+
+_decode = msgspec.json.Decoder(_Mirrored).decode
+
+
+def encode_key(key: str | None) -> bytes | None:
+    """The record's key."""
+    return None if key is None else key.encode("utf-8", "surrogateescape")
+
+
+def encode_headers(outgoing: Outgoing) -> list[tuple[str, bytes]]:
+    """The record's headers: the mirror, then what the publisher gave."""
+    mirror = [("X-Event-ID", outgoing.id.encode())]
+    if outgoing.enveloped:
+        envelope = _decode(outgoing.body)
+        assert outgoing.key is not None
+        mirror += (
+            ("X-Aggregate-ID", outgoing.key.encode()),
+            ("X-Event-Version", b"%d" % envelope.event_version),
+            ("X-Event-Type", envelope.event_type.encode()),
+        )
+        if envelope.trace_id:
+            mirror.append(("X-Trace-ID", envelope.trace_id.encode()))
+        if envelope.correlation_id:
+            mirror.append(("X-Correlation-ID", envelope.correlation_id.encode()))
+        if envelope.tenant_id:
+            mirror.append(("X-Tenant-ID", b"%d" % envelope.tenant_id))
+    headers = [(MIRROR, b"%d" % len(mirror)), *mirror]
+    if outgoing.headers:
+        headers += [
+            (name, value.encode("utf-8", "surrogateescape")) for name, value in outgoing.headers
+        ]
+    return headers
+
+
+def decode_headers(headers: RecordHeaders) -> tuple[Headers, bool]:
+    """The publisher's own pairs, and whether the publisher was a tbus: then the record's key is
+    the key that it gave, and nobody needs to look for another one."""
+    if headers and headers[0][0] == MIRROR:
+        count = headers[0][1] or b""
+        if count.isdigit():
+            own = headers[1 + int(count) :]
+            return (_decode_pairs(own) if own else ()), True
+    return _decode_pairs(headers), False
+
+
+def _decode_pairs(headers: RecordHeaders) -> Headers:
+    return tuple(
+        [
+            (name, "" if value is None else value.decode("utf-8", "surrogateescape"))
+            for name, value in headers
+        ]
+    )
+
+
+def decode_key(key: bytes | None) -> str | None:
+    """The key as the bus has it. Bytes that are no UTF-8 come back as the same bytes when the
+    key is published again."""
+    return None if key is None else key.decode("utf-8", "surrogateescape")

@@ -1,0 +1,159 @@
+"""What this process holds of one partition, for as long as it owns it.
+
+Pure: no clock, no I/O. The laws:
+
+1. A share has an epoch. What is settled for another epoch is not settled here.
+2. What may be committed is the first offset that is not settled, and beside it a mark: the runs
+   that are settled beyond, and how often handling has failed for what is not. Who owns the
+   partition next reads both, and repeats nothing of them.
+3. A mark that does not belong to the committed offset is ignored: something else has committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..._marks import Mark
+from ..._message import Delivery
+from ..._transport import Verdict
+from ..._watermark import Watermark
+
+
+class Commit(NamedTuple):
+    """What is to be committed for a partition."""
+
+    offset: int
+    runs: tuple[tuple[int, int], ...]
+    attempts: tuple[tuple[int, int], ...]
+
+
+class Share:
+    """One partition, owned.
+
+    Args:
+        partition: its number.
+        epoch: of the ownership.
+        base: the first offset that is not settled.
+        mark: what an earlier owner has left beyond it, if anything.
+        committed: the offset that the broker has, or None: none.
+
+    Attributes:
+        draining: nothing more of it is handed over.
+    """
+
+    __slots__ = (
+        "_attempts",
+        "_before",
+        "_committed",
+        "_sizes",
+        "_watermark",
+        "base",
+        "draining",
+        "epoch",
+        "partition",
+    )
+
+    def __init__(
+        self,
+        partition: int,
+        epoch: int,
+        base: int,
+        mark: Mark | None = None,
+        committed: int | None = None,
+    ) -> None:
+        self.partition = partition
+        self.epoch = epoch
+        self.base = base
+        self.draining = False
+        self._watermark = Watermark(base - 1)
+        self._before = [] if mark is None else list(reversed(mark.runs))
+        self._attempts = {} if mark is None else dict(mark.attempts)
+        self._sizes: dict[int, int] = {}
+        runs = () if mark is None else tuple(mark.runs)
+        self._committed = (
+            None if committed is None else Commit(committed, runs, tuple(self._attempts.items()))
+        )
+
+    def __len__(self) -> int:
+        """How many messages are in flight."""
+        return len(self._sizes)
+
+    @property
+    def next_offset(self) -> int:
+        """What comes after everything that was handed over."""
+        return self._watermark.highest + 1
+
+    # Handing over
+
+    def open(self, offset: int, size: int) -> bool:
+        """A message is to be handed over; False if that was done, or it is settled already."""
+        if not self._watermark.open(offset):
+            return False
+        before = self._before
+        while before and before[-1][1] < offset:
+            before.pop()
+        if before and before[-1][0] <= offset:
+            self._watermark.complete(offset)
+            return False
+        self._sizes[offset] = size
+        return True
+
+    def attempts(self, offset: int) -> int:
+        """How often handling it has failed so far."""
+        return self._attempts.get(offset, 0) if self._attempts else 0
+
+    def note_attempts(self, offset: int, attempts: int) -> None:
+        """Handling it has failed so often."""
+        if offset in self._sizes:
+            self._attempts[offset] = attempts
+
+    # Settling
+
+    def settle(self, delivery: Delivery, verdict: Verdict) -> int | None:
+        """How large the message was that is settled now; None if it is not in flight."""
+        offset = delivery.position.offset
+        if delivery.epoch != self.epoch:
+            return None
+        size = self._sizes.pop(offset, None)
+        if size is None:
+            return None
+        if verdict is Verdict.DONE:
+            self._watermark.complete(offset)
+            if self._attempts:
+                self._attempts.pop(offset, None)
+        return size
+
+    def forget_in_flight(self) -> int:
+        """Nobody settles what is in flight any more; returns its bytes."""
+        size = sum(self._sizes.values())
+        self._sizes.clear()
+        return size
+
+    # Committing
+
+    def due(self) -> Commit | None:
+        """What is to be committed, or None: the broker has it."""
+        offset = self._watermark.frontier + 1
+        runs: list[tuple[int, int]] = []
+        for first, last in (*self._watermark.runs(), *self._left_over()):
+            if runs and first == runs[-1][1] + 1:
+                runs[-1] = (runs[-1][0], last)
+            elif not runs and first <= offset:
+                offset = last + 1
+            else:
+                runs.append((first, last))
+        attempts = tuple(sorted(pair for pair in self._attempts.items() if pair[0] >= offset))
+        commit = Commit(offset, tuple(runs), attempts)
+        return None if commit == self._committed else commit
+
+    def committed(self, commit: Commit) -> None:
+        """The broker has it."""
+        self._committed = commit
+
+    def _left_over(self) -> Iterator[tuple[int, int]]:
+        """What an earlier owner had settled beyond what has been read so far."""
+        highest = self._watermark.highest
+        for first, last in reversed(self._before):
+            if last > highest:
+                yield max(first, highest + 1), last

@@ -1,0 +1,110 @@
+"""A reader without a group: it sees every message of a topic, and commits nothing.
+
+Lives in the clients' loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+from aiokafka import AIOKafkaConsumer
+from aiokafka import errors as kafka
+from aiokafka.structs import TopicPartition
+
+from ..._config import KafkaOptions
+from ._clients import client_options, close_client
+from ._errors import LOST, translated
+from ._fetching import Fetching
+from ._offsets import Offsets
+from ._share import Share
+from ._topic_consumer import TopicConsumer
+
+CLOSE_WAIT = 0.5
+"""Seconds that a consumer gets for closing, before its connections are closed under it."""
+
+
+class SoloReader:
+    """Reads every partition of one topic.
+
+    Args:
+        make_offsets: makes the questions about offsets.
+        start: starts a task in the loop's nursery.
+    """
+
+    def __init__(
+        self,
+        consumer: TopicConsumer,
+        options: KafkaOptions,
+        name: str,
+        *,
+        make_offsets: Callable[[AIOKafkaConsumer], Offsets],
+        start: Callable[..., None],
+    ) -> None:
+        self.consumer = consumer
+        self._start = start
+        self._client = AIOKafkaConsumer(
+            **client_options(options, name),
+            group_id=None,
+            fetch_max_wait_ms=round(options.fetch_wait * 1000),
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+        )
+        self._offsets = make_offsets(self._client)
+        self.fetching = Fetching(self._client, self._offsets, consumer.fail)
+        self._scope = anyio.CancelScope()
+
+    async def open(self, partitions: int) -> None:
+        """Begin to read.
+
+        Raises:
+            TbusError: it cannot be read.
+        """
+        request = self.consumer.request
+        try:
+            await self._client.start()
+            everyone = [TopicPartition(request.topic, number) for number in range(partitions)]
+            starts = await self._offsets.starts(everyone, request.start)
+            self._client.assign(everyone)
+            self._begin(starts)
+        except (kafka.KafkaError, *LOST) as error:
+            raise translated(f"read topic {request.topic!r}", error) from error
+        self.consumer.on_room = self.fetching.wake
+        self.fetching.topics[request.topic] = self.consumer
+        self._start(self._run)
+
+    def expand(self, partitions: int) -> None:
+        """The topic has more partitions now: the new ones are read from their beginning."""
+        topic = self.consumer.request.topic
+        shares = self.consumer.shares
+        new = [TopicPartition(topic, number) for number in range(len(shares), partitions)]
+        if not new:
+            return
+        # A new assignment forgets where every partition stood.
+        stood = {TopicPartition(topic, n): share.next_offset for n, share in shares.items()}
+        self._client.assign([*stood, *new])
+        for part, offset in stood.items():
+            self._client.seek(part, offset)
+        self._begin(dict.fromkeys(new, 0))
+        self.fetching.wake()
+
+    def _begin(self, starts: dict[TopicPartition, int]) -> None:
+        for part, offset in starts.items():
+            self._client.seek(part, offset)
+            self.consumer.add(Share(part.partition, 0, offset))
+
+    async def _run(self) -> None:
+        with self._scope:
+            await self.fetching.run()
+
+    async def close(self) -> None:
+        """Stop reading."""
+        self.fetching.stop()
+        self._scope.cancel()
+        await close_client(
+            f"a consumer of topic {self.consumer.request.topic!r}",
+            self._client.stop,
+            self._client._client,
+            CLOSE_WAIT,
+        )

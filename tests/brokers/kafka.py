@@ -1,0 +1,242 @@
+"""Real Apache Kafka for tests: one node or a cluster, to kill, suspend and start again.
+
+Where it comes from and what a node is told is tbus's own (`tbus.servers`); the processes
+are started, killed and waited for with no help of it: what is tested must not prove itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+import anyio
+
+from tbus._errors import BusError
+from tbus.servers._kafka_distribution import KafkaMissing, prepare_kafka
+from tbus.servers._kafka_node import Address, Distribution, Node, new_id
+from tbus.servers._kafka_wire import (
+    Metadata,
+    NotKafka,
+    answer_length,
+    metadata_request,
+    parse_metadata,
+)
+from tbus.servers._ports import HOST, reserve_ports
+from tests.brokers.nats import _LAUNCH, BrokerMissing
+
+_START_TIMEOUT = 60.0
+_STOP_TIMEOUT = 30.0
+_POLL = 0.01
+
+
+def find_kafka() -> Distribution:
+    """The Apache Kafka to run, fetched if it is not on this machine yet.
+
+    Not inside an event loop.
+
+    Raises:
+        BrokerMissing: there is none, and it cannot be fetched.
+    """
+    try:
+        return anyio.run(prepare_kafka, None, backend="trio")
+    except (KafkaMissing, BusError) as missing:
+        raise BrokerMissing(f"no Apache Kafka: {missing}") from missing
+
+
+class KafkaCluster:
+    """Nodes 1 to `nodes`, each a broker and a controller, on loopback ports of their own.
+
+    From three nodes on, a topic has three copies and a write needs two: one node may be
+    killed. Ports and stores stay the same until the end, and the ports are nobody else's
+    while a node is down.
+
+    Args:
+        directory: an empty one, for stores and logs.
+        nodes: how many.
+        distribution: what to run; None: `find_kafka`.
+        settings: more settings for every node, or others than the usual.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        nodes: int = 1,
+        *,
+        distribution: Distribution | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self._distribution = distribution or find_kafka()
+        self._directory = directory
+        self._settings = dict(settings or {})
+        self._ports = ExitStack()
+        self._nodes: dict[int, Node] = {}
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._cluster = new_id()
+        self.numbers = range(1, nodes + 1)
+
+    @property
+    def bootstrap(self) -> str:
+        """Where to connect: "127.0.0.1:p1,127.0.0.1:p2,..."."""
+        return ",".join(f"{HOST}:{self.port(number)}" for number in self.numbers)
+
+    def port(self, node: int = 1) -> int:
+        """Where clients reach this node; the same after a restart."""
+        return self._nodes[node].cluster[node].client
+
+    def store(self, node: int = 1) -> Path:
+        """Where this node keeps all it has."""
+        return self._directory / f"node-{node}"
+
+    def pid(self, node: int = 1) -> int:
+        """Of a running node."""
+        return self._running(node).pid
+
+    def is_running(self, node: int = 1) -> bool:
+        """Whether there is a process; a suspended one counts."""
+        return node in self._processes and self._processes[node].poll() is None
+
+    def start(self, *nodes: int) -> None:
+        """Start these nodes, or all that do not run; return when they are ready.
+
+        A node is ready when it answers and knows every node that runs.
+        """
+        if not self._nodes:
+            self._make()
+        started = nodes or [one for one in self.numbers if not self.is_running(one)]
+        try:
+            for number in started:
+                self._launch(number)
+            deadline = time.monotonic() + _START_TIMEOUT
+            for number in started:
+                self._wait_ready(number, deadline)
+        except BaseException:
+            for number in started:
+                self.kill(number)
+            raise
+
+    def kill(self, node: int = 1) -> None:
+        """SIGKILL: what the system had not been given is lost. Returns when it is gone."""
+        if (process := self._processes.get(node)) is not None:
+            process.kill()
+            process.wait()
+
+    def pause(self, node: int = 1) -> None:
+        """SIGSTOP: connections stay, nobody answers. Returns when it stands still."""
+        process = self._running(node)
+        process.send_signal(signal.SIGSTOP)
+        # Reports that the child was stopped, and leaves it to be waited for at its end.
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+    def resume(self, node: int = 1) -> None:
+        """SIGCONT: it goes on as if nothing had been."""
+        self._running(node).send_signal(signal.SIGCONT)
+
+    def restart(self, node: int = 1) -> None:
+        """Stop it if it runs, and start it again on the same ports and store."""
+        self.stop(node)
+        self.start(node)
+
+    def stop(self, *nodes: int) -> None:
+        """End these nodes properly, or all; return when they are gone, suspended or not."""
+        ended = {one: self._processes[one] for one in nodes or self.numbers if self.is_running(one)}
+        for process in ended.values():
+            process.terminate()
+            process.send_signal(signal.SIGCONT)
+        deadline = time.monotonic() + _STOP_TIMEOUT
+        late = []
+        for number, process in ended.items():
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                late.append(number)
+                self.kill(number)
+        assert not late, f"nodes {late} did not end on SIGTERM\n{self.log_text()}"
+
+    def close(self) -> None:
+        """Kill what still runs and give the ports back. Nobody will use the stores again."""
+        for number in self.numbers:
+            self.kill(number)
+        self._ports.close()
+
+    def ask(self, node: int = 1, timeout: float = 5.0) -> Metadata:
+        """What this node says of the cluster now.
+
+        Raises:
+            OSError: it does not answer; `TimeoutError` if it is only silent.
+        """
+        with socket.create_connection((HOST, self.port(node)), timeout) as connection:
+            connection.sendall(metadata_request())
+            answer = connection.makefile("rb")
+            head = answer.read(4)
+            if len(head) < 4:
+                raise ConnectionResetError("the node ended the connection")
+            return parse_metadata(answer.read(answer_length(head)))
+
+    def log_text(self) -> str:
+        """All that the nodes have logged, restarts included."""
+        logs = ((number, self._log(number)) for number in self.numbers)
+        return "\n".join(
+            f"--- node {number}\n{log.read_text(errors='replace')}"
+            for number, log in logs
+            if log.exists()
+        )
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # A node alone ends in order within a moment. A cluster whose majority is gone may
+        # wait for it in vain, and what it has stored is of no use any more.
+        self.close()
+
+    def _make(self) -> None:
+        ports = self._ports.enter_context(reserve_ports(2 * len(self.numbers)))
+        cluster = {one: Address(ports[2 * one - 2], ports[2 * one - 1]) for one in self.numbers}
+        for number in self.numbers:
+            self.store(number).mkdir(parents=True)
+            node = Node(number, self.store(number), cluster, self._settings)
+            node.prepare(self._distribution, self._cluster)
+            self._nodes[number] = node
+
+    def _launch(self, number: int) -> None:
+        assert not self.is_running(number), "it runs already"
+        command = self._nodes[number].command(self._distribution)
+        with self._log(number).open("ab") as log:
+            self._processes[number] = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _running(self, node: int) -> subprocess.Popen[bytes]:
+        assert self.is_running(node), f"node {node} does not run"
+        return self._processes[node]
+
+    def _log(self, number: int) -> Path:
+        return self._directory / f"node-{number}.log"
+
+    def _wait_ready(self, number: int, deadline: float) -> None:
+        while (left := deadline - time.monotonic()) > 0:
+            if not self.is_running(number):
+                raise AssertionError(f"node {number} ended at once\n{self.log_text()}")
+            try:
+                known = self.ask(number, left)
+            except (OSError, NotKafka):
+                known = None
+            if known is not None:
+                assert known.cluster == self._cluster, f"a stranger answers for node {number}"
+                if all(one in known.brokers for one in self.numbers if self.is_running(one)):
+                    return
+            time.sleep(_POLL)
+        raise AssertionError(f"node {number} was not ready in time\n{self.log_text()}")

@@ -1,0 +1,25 @@
+"""How the tests of the commands run them."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from tbus.cli._app import run
+
+
+@pytest.fixture
+def call(capsys, monkeypatch):
+    """Run a command in this process; gives its exit code, what it printed, and its errors."""
+    monkeypatch.delenv("TBUS_URL", raising=False)
+
+    def called(*arguments: str, stdin: bytes | None = None) -> tuple[int, str, str]:
+        if stdin is not None:
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        code = run(arguments)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return called
