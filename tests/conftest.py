@@ -26,7 +26,7 @@ from tests import census  # noqa: E402
 from tests.brokers.nats import BrokerMissing, NatsServer, find_binary  # noqa: E402
 from tests.brokers.proxy import TcpProxy, start_proxy  # noqa: E402
 
-pytest_plugins = ["tests.asyncio_too"]
+pytest_plugins = ["tests.asyncio_too", "tests.brokers.kafka_fixtures"]
 
 _BROKER_FIXTURES = {"nats_server", "shared_nats_server", "start_nats_server"}
 _PASSED = pytest.StashKey[bool]()

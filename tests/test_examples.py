@@ -41,6 +41,12 @@ def test_pulled_messages_come_in_order() -> None:
     ]
 
 
+def test_a_dead_letter_goes_back() -> None:
+    failed, handled = run("dead_letters.py").splitlines()
+    assert failed == "order-1 failed 2 times: KeyError: 'coffee' (attempt 2 of 2)"
+    assert handled == "coffee costs 4"
+
+
 @pytest.mark.broker
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_service_ends_in_order_when_it_is_told_to(number: signal.Signals) -> None:

@@ -6,6 +6,7 @@ names the extra to install.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -17,7 +18,9 @@ from ._errors import BusError, ConfigurationError
 from ._transport import Emit, Holding, Transport
 
 if TYPE_CHECKING:
-    from .servers import NatsServer
+    from .servers import KafkaServer, NatsServer
+
+logger = logging.getLogger("tbus")
 
 
 @attrs.frozen
@@ -25,7 +28,7 @@ class Backend:
     """An open transport, and the server that was started for it, if one was."""
 
     transport: Transport
-    server: NatsServer | None = None
+    server: NatsServer | KafkaServer | None = None
 
     def holdings(self) -> list[Holding]:
         """Everything that the transport and the server hold now."""
@@ -38,7 +41,7 @@ class Backend:
         status = await self.server.wait_exit()
         lines = "\n".join(self.server.last_lines)
         raise BusError(
-            f"the embedded nats-server ended by itself (status {status})\n{lines}".strip()
+            f"the embedded {self.server.name} ended by itself (status {status})\n{lines}".strip()
         )
 
 
@@ -78,8 +81,22 @@ async def open_backend(config: BusConfig, emit: Emit) -> AsyncIterator[Backend]:
             from .transports.kafka import open_kafka  # noqa: PLC0415 - optional, see above
         except ModuleNotFoundError as error:
             raise _missing(error, "kafka") from error
-        async with open_kafka(config, emit) as transport:
-            yield Backend(transport)
+        if config.embedded:
+            from .servers import open_kafka_server  # noqa: PLC0415 - optional, see above
+
+            async with open_kafka_server(store=config.kafka.store, tell=logger.info) as broker:
+                here = attrs.evolve(config.kafka, servers=(broker.address,))
+                is_kafka = broker.kind == "kafka"
+                async with open_kafka(
+                    attrs.evolve(config, kafka=here),
+                    emit,
+                    idempotent=is_kafka,
+                    knows_ends=is_kafka,
+                ) as transport:
+                    yield Backend(transport, broker)
+        else:
+            async with open_kafka(config, emit) as transport:
+                yield Backend(transport)
 
 
 def _pointed_at(config: BusConfig, server: NatsServer) -> BusConfig:

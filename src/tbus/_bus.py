@@ -357,6 +357,8 @@ class Bus:
         Raises:
             ConfigurationError, InvalidTopic: nothing was asked of the broker.
             TransportLost: the broker could not be reached, or fell silent.
+            MessagesLost: retention took letters that were still to come, of one of several
+                partitions: read again.
             BusClosed: the bus has ended, or is ending.
         """
         target = check_dead_letters(topic, group, dead_letter, start)

@@ -149,7 +149,7 @@ def _failures_of(mark: Mark) -> list[tuple[int, int]]:
     pairs = []
     least = mark.base
     for position, failed in mark.attempts:
-        if not least <= position <= _HIGHEST or failed < 1:
+        if not (least <= position <= _HIGHEST and 1 <= failed <= _HIGHEST):
             raise ValueError(
                 f"attempts: ({position}, {failed}) must be a position of at least {least}, for"
                 " they ascend from the base, and how often it has failed, at least once"
@@ -179,14 +179,14 @@ def _attempts_of(base: int, data: bytes) -> Iterator[tuple[int, int]]:
     least = base
     for distance, more in _pairs(data):
         position = _checked(least + distance)
-        yield position, more + 1
+        yield position, _checked(more + 1)
         least = position + 1
 
 
-def _checked(position: int) -> int:
-    if position > _HIGHEST:
-        raise ValueError("no such position")
-    return position
+def _checked(number: int) -> int:
+    if number > _HIGHEST:
+        raise ValueError("neither a position nor a count is as high")
+    return number
 
 
 # As bytes --------------------------------------------------------------------------------
@@ -244,8 +244,6 @@ def _pairs(data: bytes) -> Iterator[tuple[int, int]]:
         number |= (byte & 127) << shift
         if byte > 127:
             shift += 7
-            if shift > 63:
-                raise ValueError("a number of more than 63 bits")
         else:
             numbers.append(number)
             number = shift = 0

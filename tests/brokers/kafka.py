@@ -6,14 +6,12 @@ are started, killed and waited for with no help of it: what is tested must not p
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Self
 
@@ -30,7 +28,9 @@ from tbus.servers._kafka_wire import (
     parse_metadata,
 )
 from tbus.servers._ports import HOST, reserve_ports
-from tests.brokers.nats import _LAUNCH, BrokerMissing
+from tbus.servers._tansu import tansu_command
+from tests.brokers.launch import launch, suspend
+from tests.brokers.nats import BrokerMissing
 
 _START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 30.0
@@ -63,6 +63,7 @@ class KafkaCluster:
         nodes: how many.
         distribution: what to run; None: `find_kafka`.
         settings: more settings for every node, or others than the usual.
+        owned: entered around whatever takes processes or descriptors.
     """
 
     def __init__(
@@ -72,10 +73,12 @@ class KafkaCluster:
         *,
         distribution: Distribution | None = None,
         settings: Mapping[str, str] | None = None,
+        owned: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._distribution = distribution or find_kafka()
         self._directory = directory
         self._settings = dict(settings or {})
+        self._owned = owned
         self._ports = ExitStack()
         self._nodes: dict[int, Node] = {}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
@@ -114,9 +117,7 @@ class KafkaCluster:
         try:
             for number in started:
                 self._launch(number)
-            deadline = time.monotonic() + _START_TIMEOUT
-            for number in started:
-                self._wait_ready(number, deadline)
+            self._wait_all(started)
         except BaseException:
             for number in started:
                 self.kill(number)
@@ -130,10 +131,7 @@ class KafkaCluster:
 
     def pause(self, node: int = 1) -> None:
         """SIGSTOP: connections stay, nobody answers. Returns when it stands still."""
-        process = self._running(node)
-        process.send_signal(signal.SIGSTOP)
-        # Reports that the child was stopped, and leaves it to be waited for at its end.
-        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        suspend(self._running(node))
 
     def resume(self, node: int = 1) -> None:
         """SIGCONT: it goes on as if nothing had been."""
@@ -143,6 +141,19 @@ class KafkaCluster:
         """Stop it if it runs, and start it again on the same ports and store."""
         self.stop(node)
         self.start(node)
+
+    def mend(self) -> None:
+        """Let every node run: start what was killed, resume what was paused; return when all
+        are ready."""
+        if not self._nodes:
+            self.start()
+            return
+        for number in self.numbers:
+            if self.is_running(number):
+                self.resume(number)
+            else:
+                self._launch(number)
+        self._wait_all(self.numbers)
 
     def stop(self, *nodes: int) -> None:
         """End these nodes properly, or all; return when they are gone, suspended or not."""
@@ -172,13 +183,7 @@ class KafkaCluster:
         Raises:
             OSError: it does not answer; `TimeoutError` if it is only silent.
         """
-        with socket.create_connection((HOST, self.port(node)), timeout) as connection:
-            connection.sendall(metadata_request())
-            answer = connection.makefile("rb")
-            head = answer.read(4)
-            if len(head) < 4:
-                raise ConnectionResetError("the node ended the connection")
-            return parse_metadata(answer.read(answer_length(head)))
+        return _ask(self.port(node), timeout)
 
     def log_text(self) -> str:
         """All that the nodes have logged, restarts included."""
@@ -199,7 +204,8 @@ class KafkaCluster:
         self.close()
 
     def _make(self) -> None:
-        ports = self._ports.enter_context(reserve_ports(2 * len(self.numbers)))
+        with self._owned():
+            ports = self._ports.enter_context(reserve_ports(2 * len(self.numbers)))
         cluster = {one: Address(ports[2 * one - 2], ports[2 * one - 1]) for one in self.numbers}
         for number in self.numbers:
             self.store(number).mkdir(parents=True)
@@ -210,14 +216,8 @@ class KafkaCluster:
     def _launch(self, number: int) -> None:
         assert not self.is_running(number), "it runs already"
         command = self._nodes[number].command(self._distribution)
-        with self._log(number).open("ab") as log:
-            self._processes[number] = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        with self._owned():
+            self._processes[number] = launch(command, self._log(number))
 
     def _running(self, node: int) -> subprocess.Popen[bytes]:
         assert self.is_running(node), f"node {node} does not run"
@@ -225,6 +225,11 @@ class KafkaCluster:
 
     def _log(self, number: int) -> Path:
         return self._directory / f"node-{number}.log"
+
+    def _wait_all(self, nodes: Iterable[int]) -> None:
+        deadline = time.monotonic() + _START_TIMEOUT
+        for number in nodes:
+            self._wait_ready(number, deadline)
 
     def _wait_ready(self, number: int, deadline: float) -> None:
         while (left := deadline - time.monotonic()) > 0:
@@ -240,3 +245,69 @@ class KafkaCluster:
                     return
             time.sleep(_POLL)
         raise AssertionError(f"node {number} was not ready in time\n{self.log_text()}")
+
+
+class Tansu:
+    """One Tansu, for what a broker without idempotent producers can show.
+
+    Args:
+        directory: for the log.
+        program: its path.
+        owned: entered around whatever takes processes or descriptors.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        program: str,
+        owned: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self._stack = ExitStack()
+        self._log = directory / "tansu.log"
+        with owned():
+            [self._port] = self._stack.enter_context(reserve_ports(1))
+            self._process = launch(tansu_command(program, self._port, "tests"), self._log)
+        self._stack.callback(self._end)
+        try:
+            self._wait_ready()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def bootstrap(self) -> str:
+        """Where to connect."""
+        return f"{HOST}:{self._port}"
+
+    def log_text(self) -> str:
+        """All it has logged."""
+        return self._log.read_text(errors="replace")
+
+    def close(self) -> None:
+        """Kill it and give its port back."""
+        self._stack.close()
+
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _wait_ready(self) -> None:
+        deadline = time.monotonic() + _START_TIMEOUT
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                _ask(self._port, 1.0)
+            except OSError:
+                time.sleep(_POLL)
+            else:
+                return
+        raise AssertionError(f"tansu was not ready in time\n{self.log_text()}")
+
+
+def _ask(port: int, timeout: float) -> Metadata:
+    with socket.create_connection((HOST, port), timeout) as connection:
+        connection.sendall(metadata_request())
+        answer = connection.makefile("rb")
+        head = answer.read(4)
+        if len(head) < 4:
+            raise ConnectionResetError("the broker ended the connection")
+        return parse_metadata(answer.read(answer_length(head)))

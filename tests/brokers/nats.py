@@ -15,19 +15,11 @@ import time
 from pathlib import Path
 from typing import Self
 
+from tests.brokers.launch import launch, suspend
+
 _START_TIMEOUT = 20.0
 _STOP_TIMEOUT = 10.0
 _POLL = 0.001
-
-# Run as a program: asks Linux to kill what it is about to become when the test run dies, by
-# SIGKILL too, and becomes it. No code runs in a forked copy of the test process, which has
-# threads; and what is asked for here survives the exec.
-_LAUNCH = """
-import ctypes, os, signal, sys
-if ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0) or os.getppid() != int(sys.argv[1]):
-    sys.exit("the test run is gone")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class BrokerMissing(Exception):
@@ -107,14 +99,7 @@ class NatsServer:
             file = self._directory / "nats.conf"
             file.write_text(self._config)
             arguments += ["-c", str(file)]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self._process = launch(arguments, self._log)
         try:
             self.port = self._wait_ready(ports)
         except BaseException:
@@ -147,10 +132,7 @@ class NatsServer:
 
     def suspend(self) -> None:
         """SIGSTOP: connections stay, nobody answers. Returns when it stands still."""
-        process = self._running()
-        process.send_signal(signal.SIGSTOP)
-        # Reports that the child was stopped, and leaves it to be waited for at its end.
-        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        suspend(self._running())
 
     def resume(self) -> None:
         """SIGCONT: it goes on as if nothing had been."""

@@ -7,11 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from tbus.testing import Harness, MemoryHarness
-from tests.brokers.harness import NatsHarness
+from tests.brokers.harness import KafkaHarness, NatsHarness
 
 MAKERS: dict[str, Callable[[pytest.FixtureRequest], Harness]] = {
     "memory": lambda _: MemoryHarness(),
     "nats": lambda request: NatsHarness(request.getfixturevalue("shared_nats_server")),
+    "kafka": lambda request: KafkaHarness(request.getfixturevalue("shared_kafka").bootstrap),
 }
 
 

@@ -8,10 +8,14 @@ import pytest
 
 from tbus.testing import Ability, Harness, MemoryHarness
 from tbus.testing.conformance import Case, cases
-from tests.brokers.harness import NatsHarness
+from tests.brokers.harness import KafkaHarness, NatsHarness
 
-MARKS: dict[str, Any] = {"memory": (), "nats": pytest.mark.broker}
-ABILITIES: dict[str, Ability] = {"memory": MemoryHarness.abilities, "nats": NatsHarness.abilities}
+MARKS: dict[str, Any] = {"memory": (), "nats": pytest.mark.broker, "kafka": pytest.mark.broker}
+ABILITIES: dict[str, Ability] = {
+    "memory": MemoryHarness.abilities,
+    "nats": NatsHarness.abilities,
+    "kafka": KafkaHarness.abilities,
+}
 
 
 def each(*, trio_only: bool) -> list[Any]:

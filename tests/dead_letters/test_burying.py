@@ -12,6 +12,7 @@ from trio.testing import MockClock
 from tbus import DeadLettered, Message, Reject, Retry, Stalled, TopicOptions, open_bus
 from tbus._dead_letters import DeadLetter, read_dead_letter
 from tbus._transport import FeedRequest
+from tbus.testing import Harness
 from tbus.testing.conformance._kit import Seen, watching
 from tbus.transports.memory import MemoryTransport
 from tests.brokers.nats import NatsServer
@@ -77,6 +78,30 @@ async def test_a_letter_whose_outcome_was_lost_is_stored_once(autojump_clock: Mo
     assert len(letters) == 1
 
 
+async def test_a_letter_that_was_stored_before_a_crash_is_not_stored_again(
+    broker: Harness,
+) -> None:
+    topic = broker.topic()
+    dead = f"{topic}.dead"
+    async with broker.open_bus() as bus, watching(bus) as watch:
+
+        async def handle(message: Message) -> None:
+            # What a process that was killed before it settled the message had done.
+            error = Reject("no")
+            now = (trio.current_time(), trio.current_time())
+            await bus._graveyard.bury(message, dead, "no", error, now)
+            raise error
+
+        await bus.subscribe(topic, handle, group="g")
+        await bus.publish(topic, b"a", key="k")
+        await watch.wait(DeadLettered)
+        await bus.publish(dead, b"the next one")
+        seen = Seen()
+        await bus.subscribe(dead, seen, group="undertaker")
+        await seen.wait(2)
+    assert seen.bodies == [b"a", b"the next one"]
+
+
 @pytest.mark.parametrize("limit", [0, 50])
 async def test_the_configuration_bounds_tracebacks(limit: int, autojump_clock: MockClock) -> None:
     async with open_bus(dead_letter_traceback=limit) as bus, watching(bus) as watch:
@@ -129,7 +154,7 @@ async def test_a_message_as_large_as_the_server_takes_cannot_be_dead_lettered_an
             stalled = await watch.wait(Stalled, 2)
             await bus.publish("t", b"small", key="other")
             await seen.wait(1)
-            assert (await bus.lag("t", "g")).messages == 1
+            assert (await bus.lag("t", "g")).messages >= 1
             assert not watch.of(DeadLettered)
     assert "could not be stored" in stalled.reason
     assert "max_payload, 8192 bytes" in stalled.reason

@@ -74,9 +74,7 @@ def test_a_changed_character_is_noticed(mark: Mark, data: st.DataObject) -> None
 
 
 @given(marks(), st.data())
-def test_a_text_that_was_cut_or_lengthened_is_none_of_ours(
-    mark: Mark, data: st.DataObject
-) -> None:
+def test_a_text_that_was_cut_or_lengthened_is_none_of_ours(mark: Mark, data: st.DataObject) -> None:
     text = encode(mark, LIMIT)
     assert decode(text[: data.draw(st.integers(0, len(text) - 1))], mark.base) is None
     assert decode(text + data.draw(st.text(min_size=1, max_size=3)), mark.base) is None
@@ -106,6 +104,7 @@ def test_other_programs_texts_are_none_of_ours(text: str, base: int) -> None:
 @example("d", "AA:", 0)  # half a pair
 @example("d", "gA:", 0)  # half a number
 @example("d", "////////////fwA:", 0)  # more than 63 bits
+@example("d", ":AP////////////8B", 0)  # and for a count
 @example("b", "f/8:", HIGHEST)  # beyond the highest position
 def test_a_right_checksum_over_anything_raises_nothing(kind: str, rest: str, base: int) -> None:
     content = kind + rest
@@ -118,10 +117,13 @@ def test_a_right_checksum_over_anything_raises_nothing(kind: str, rest: str, bas
 @pytest.mark.parametrize(
     ("mark", "text"),
     [
-        (Mark(0), "tbus1:0:18df18bb:b:"),
-        (Mark(1000, ((1002, 1002),)), ""),
-        (Mark(1000, ((1001, 1001), (1003, 1003), (1005, 1007))), ""),
-        (Mark(1000, ((1200, 1900), (5000, 5001)), ((1000, 3), (1002, 1))), ""),
+        (Mark(0), "tbus1:0:d01ec268:b:"),
+        (Mark(1000, ((1002, 1002),)), "tbus1:1000:e04ef12d:bIA:"),
+        (Mark(1000, ((1001, 1001), (1003, 1003), (1005, 1007))), "tbus1:1000:7e288415:bVw:"),
+        (
+            Mark(1000, ((1200, 1900), (5000, 5001)), ((1000, 3), (1002, 1))),
+            "tbus1:1000:efdc9ae5:dxwG8BZoYAQ:AAIBAA",
+        ),
     ],
 )
 def test_the_format_stays_what_its_version_says(mark: Mark, text: str) -> None:
@@ -143,6 +145,13 @@ def test_where_not_all_runs_fit_those_that_reach_farthest_are_written() -> None:
     read = decode(encode(dense, LIMIT), 0)
     assert read is not None
     assert read.runs[-1][1] > 24_000  # a bitmap: 6 bits a character
+    straddling = Mark(0, (*dense.runs[:10_000], (20_002, 90_000)))
+    text = encode(straddling, LIMIT)
+    read = decode(text, 0)
+    assert read is not None
+    assert len(text) <= LIMIT
+    assert read.runs[-1][0] == 20_002
+    assert 24_000 < read.runs[-1][1] < 90_000
     sparse = Mark(0, runs_of(set(range(1, 2_000_000)) - set(range(100, 2_000_000, 1000))))
     read = decode(encode(sparse, LIMIT), 0)
     assert read is not None
@@ -178,6 +187,7 @@ def test_attempts_keep_a_quarter_of_the_room_and_what_the_runs_leave() -> None:
         Mark(5, (), ((4, 1),)),
         Mark(5, (), ((6, 1), (6, 1))),
         Mark(5, (), ((6, 0),)),
+        Mark(5, (), ((6, 2**63),)),
         Mark(5, (), ((2**63, 1),)),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from sys import getrefcount
 from typing import Literal
 
 import pytest
@@ -62,6 +63,17 @@ def test_hashes_are_those_that_their_authors_published() -> None:
     known = {key: digest for key, digest, _ in read("murmur2")[1]}
     assert known[b"21"] == -973932308
     assert known[b"foobar"] == -790332482
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_long_keys_are_not_kept(name: Name) -> None:
+    pick = partitioner(name)
+    short, long = bytes(LONGEST_KEPT), bytes(LONGEST_KEPT + 1)
+    before = getrefcount(short), getrefcount(long)
+    pick(short, range(4), ())
+    pick(long, range(4), ())
+    assert getrefcount(short) > before[0]
+    assert getrefcount(long) == before[1]
 
 
 @pytest.mark.parametrize("name", BOTH)

@@ -1,6 +1,7 @@
 """Prints keys.txt: python make_keys.py > keys.txt."""
 
 import random
+import sys
 import uuid
 
 # Found by trying: hashes at the edges of what 32 bits can say. For fnv1a, then for murmur2:
@@ -22,6 +23,8 @@ keys += [f"order-{number}".encode() for number in range(2, 60)]
 keys += [str(uuid.UUID(bytes=chance.randbytes(16), version=4)).encode() for _ in range(60)]
 keys += [chance.randbytes(length) for length in (*range(1, 70), 127, 128, 255, 256, 257, 1000)]
 
-print("# Made by make_keys.py. Keys for partitioners, in hex: the empty one, hashes at the")
-print("# edges, published test vectors, names in many scripts, identifiers, random bytes.")
-print("\n".join(key.hex() for key in keys))
+sys.stdout.write(
+    "# Made by make_keys.py. Keys for partitioners, in hex: the empty one, hashes at the\n"
+    "# edges, published test vectors, names in many scripts, identifiers, random bytes.\n"
+)
+sys.stdout.writelines(f"{key.hex()}\n" for key in keys)

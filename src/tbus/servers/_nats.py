@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import secrets
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,12 +15,14 @@ import anyio
 import attrs
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from .._errors import BusError, ConfigurationError
+from .._errors import BusError
 from .._transport import Holding
 from ._binary import find_nats_server
 from ._child import OwnedChild
 from ._store import Store, open_store, remove_directory, temporary_directory
+from ._tend import check_options, failed_start, status, tend
 
+_NAME = "nats-server"
 _HOST = "127.0.0.1"
 _TICK = 0.005
 
@@ -83,6 +83,11 @@ class NatsServer:
         """
         return await self._child.wait_exit()
 
+    @property
+    def name(self) -> str:
+        """What it is."""
+        return "nats-server"
+
     def holdings(self) -> list[Holding]:
         """The process and the tasks that look after it, for a census; nothing once it has
         ended."""
@@ -126,49 +131,16 @@ async def open_nats_server(
         BusError: the server ended or was not ready in time; its last lines are in the
             message.
     """
-    _check(startup_timeout=startup_timeout, stop_timeout=stop_timeout)
+    check_options(_NAME, startup_timeout=startup_timeout, stop_timeout=stop_timeout)
     path = find_nats_server(binary)
-    with open_store(store) as held, temporary_directory() as private:
+    with open_store(store, "nats") as held, temporary_directory("nats") as private:
         user, password = f"tbus-{secrets.token_hex(4)}", secrets.token_urlsafe(32)
         child = _start(path, held, private, user, password)
-        patience = 0.0
-        failure: BaseException | None = None
-        try:
-            async with anyio.create_task_group() as watchers:
-                watchers.start_soon(child.read_log)
-                watchers.start_soon(child.watch)
-                try:
-                    port = await _wait_ready(child, private, path, startup_timeout)
-                    patience = stop_timeout
-                    remove_directory(private)
-                    yield NatsServer(_HOST, port, user, password, held.path, child)
-                except anyio.get_cancelled_exc_class():
-                    raise
-                except BaseException as error:  # noqa: BLE001 - raised again below
-                    # Kept until the task group, which would wrap it, has ended.
-                    failure = error
-                watchers.cancel_scope.cancel()
-        finally:
-            # One that never became ready has nothing to finish: it is not waited for.
-            await child.stop(patience)  # noqa: ASYNC102 - it shields and bounds itself
-        try:
-            if failure is not None:
-                raise failure
-        finally:
-            del failure
-        if child.returncode is None:
-            raise BusError(f"the nats-server with pid {child.pid} could not be killed")
-
-
-def _check(**seconds: float) -> None:
-    if sys.platform == "win32":
-        raise ConfigurationError(
-            "an embedded server needs a POSIX system: run a nats-server on its own and"
-            " connect to it by its address"
-        )
-    for name, value in seconds.items():
-        if not (value > 0 and math.isfinite(value)):
-            raise ConfigurationError("give seconds, more than 0", field=name, value=value)
+        async with tend(child, _NAME) as tended:
+            port = await _wait_ready(child, private, path, startup_timeout)
+            tended.patience = stop_timeout
+            remove_directory(private)
+            yield NatsServer(_HOST, port, user, password, held.path, child)
 
 
 def _start(path: str, held: Store, private: Path, user: str, password: str) -> OwnedChild:
@@ -198,10 +170,11 @@ async def _wait_ready(child: OwnedChild, private: Path, path: str, within: float
             with anyio.move_on_after(_TICK):
                 await child.wait_exit()
             if child.returncode is not None:
-                raise _failed(f"{path} ended with {_status(child.returncode)}", child)
+                raise failed_start(_NAME, f"{path} ended with {status(child.returncode)}", child)
         await _greet(port, child)
         return port
-    raise _failed(
+    raise failed_start(
+        _NAME,
         f"{path} was not ready within {within:g} s: is it a nats-server? If this machine is"
         " slow or the store is large, raise `startup_timeout`",
         child,
@@ -234,15 +207,7 @@ async def _greet(port: int, child: OwnedChild) -> None:
         anyio.DelimiterNotFound,
         anyio.BrokenResourceError,
     ) as error:
-        raise _failed(f"it did not greet a connection ({error!r})", child) from error
+        problem = f"it did not greet a connection ({error!r})"
+        raise failed_start(_NAME, problem, child) from error
     if not (info.get("jetstream") and info.get("auth_required")):
-        raise _failed("it offers no JetStream, or asks for no credentials", child)
-
-
-def _failed(problem: str, child: OwnedChild) -> BusError:
-    lines = "".join(f"\n  {line}" for line in child.last_lines) or " nothing"
-    return BusError(f"the embedded nats-server did not start: {problem}. It wrote:{lines}")
-
-
-def _status(returncode: int) -> str:
-    return f"status {returncode}" if returncode >= 0 else f"signal {-returncode}"
+        raise failed_start(_NAME, "it offers no JetStream, or asks for no credentials", child)

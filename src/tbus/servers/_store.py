@@ -42,15 +42,19 @@ class Store:
 
 
 @contextmanager
-def open_store(path: Path | None) -> Iterator[Store]:
+def open_store(path: Path | None, name: str) -> Iterator[Store]:
     """Hold a user's directory, which is kept, or a temporary one, which is removed.
+
+    Args:
+        path: the user's; None: a temporary one.
+        name: of the server, for the temporary one's name.
 
     Raises:
         ConfigurationError: the directory cannot be made or written, or is in use.
         BusError: there is no room for a temporary one.
     """
     if path is None:
-        with temporary_directory() as temporary:
+        with temporary_directory(name) as temporary:
             yield Store(temporary)
         return
     path = path.absolute()
@@ -72,14 +76,14 @@ def open_store(path: Path | None) -> Iterator[Store]:
 
 
 @contextmanager
-def temporary_directory() -> Iterator[Path]:
+def temporary_directory(name: str) -> Iterator[Path]:
     """A private directory (0700) that is removed at the end.
 
     Raises:
         BusError: it cannot be made.
     """
     try:
-        path = Path(tempfile.mkdtemp(prefix="tbus-nats-"))
+        path = Path(tempfile.mkdtemp(prefix=f"tbus-{name}-"))
     except OSError as error:
         raise BusError(
             f"no temporary directory could be made: {error}; make room, or set TMPDIR", [error]

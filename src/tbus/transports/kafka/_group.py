@@ -131,6 +131,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self._drained = asyncio.Event()
         self._closing = False
         self._scope = anyio.CancelScope()
+        self._listening = anyio.CancelScope()
 
     # Topics
 
@@ -199,6 +200,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         # A call of the client's may be waiting for a rebalance that will not come. It is not
         # used again, so nothing is spoilt by cancelling it.
         self._scope.cancel()
+        self._listening.cancel()  # the client waits for it before it leaves the group
         async with self._assigned:
             self._assigned.notify_all()
         await close_client(
@@ -222,31 +224,33 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:  # noqa: ARG002
         """The client is about to join the group again."""
-        try:
-            await self._give_up()
-        except (kafka.KafkaError, *LOST) as error:
-            logger.debug("giving up partitions of %s: %s", self.group, describe(error))
-        except TbusError as error:
-            self.fail(error)
+        with anyio.CancelScope() as self._listening:
+            try:
+                await self._give_up()
+            except (kafka.KafkaError, *LOST) as error:
+                logger.debug("giving up partitions of %s: %s", self.group, describe(error))
+            except TbusError as error:
+                self.fail(error)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """The group has settled who reads what."""
         wanted = sorted(part for part in assigned if part.topic in self.topics)
-        try:
-            async with asyncio.timeout(self._options.rebalance_timeout):
-                await self._take_over(wanted)
-        except (kafka.KafkaError, *LOST) as error:
-            # Joined again, and looked at again, when the client finds its coordinator.
-            logger.warning("group %s: taking over: %s", self.group, describe(error))
-            self._rejoin()
-            return
-        except TbusError as error:
-            self.fail(error)
-            return
-        async with self._assigned:
-            self._generation += 1
-            self._assigned.notify_all()
-        self.fetching.wake()
+        with anyio.CancelScope() as self._listening:
+            try:
+                async with asyncio.timeout(self._options.rebalance_timeout):
+                    await self._take_over(wanted)
+            except (kafka.KafkaError, *LOST) as error:
+                # Joined again, and looked at again, when the client finds its coordinator.
+                logger.warning("group %s: taking over: %s", self.group, describe(error))
+                self._rejoin()
+                return
+            except TbusError as error:
+                self.fail(error)
+                return
+            async with self._assigned:
+                self._generation += 1
+                self._assigned.notify_all()
+            self.fetching.wake()
 
     def _rejoin(self) -> None:
         coordinator: Any = self._consumer._coordinator
@@ -385,15 +389,16 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             }
             try:
                 async with asyncio.timeout(COMMIT_WAIT):
-                    # Not the consumer's own `commit`: that one refuses as soon as the list of
-                    # topics has changed, which is before the partitions are given up.
-                    coordinator: Any = self._consumer._coordinator
-                    await coordinator.commit_offsets(None, offsets)
+                    await self._send_commit(offsets)
             except kafka.OffsetMetadataTooLargeError:
                 self._limit //= 2  # this broker's limit is a smaller one
                 self._dirty.set()
                 return
-            except (kafka.CommitFailedError, kafka.IllegalStateError) as error:
+            except (
+                kafka.UnknownMemberIdError,
+                kafka.IllegalGenerationError,
+                kafka.RebalanceInProgressError,
+            ) as error:
                 # The partitions are somebody else's, or nobody's: a rebalance is under way.
                 logger.debug("group %s: committing: %s", self.group, describe(error))
                 return
@@ -408,3 +413,12 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
                 return
             for share, commit in due.values():
                 share.committed(commit)
+
+    async def _send_commit(self, offsets: dict[TopicPartition, OffsetAndMetadata]) -> None:
+        """Commit once. The consumer's own `commit` refuses as soon as the list of topics has
+        changed, which is before the partitions are given up, and repeats for ever, for a topic
+        that was removed, too."""
+        coordinator: Any = self._consumer._coordinator
+        await coordinator.ensure_coordinator_known()
+        async with coordinator._commit_lock:
+            await coordinator._do_commit_offsets(None, offsets)

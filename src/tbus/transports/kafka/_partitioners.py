@@ -10,8 +10,8 @@ partition. So each rule here is another client's, to the last bit:
   and "fnv1a_random" agree with it. For half of all keys the hash is negative, and there a
   mask, or a remainder that is rounded down, would name another partition.
 
-Both are pure Python: 4.2 and 2.1 us for a key of 36 bytes. Keys come again and again in
-what is ordered by key, so the latest hashes are kept: 0.1 us.
+Both are pure Python: 4.9 and 2.5 us for a key of 36 bytes. Keys come again and again in
+what is ordered by key, so the latest hashes are kept: 0.2 us.
 """
 
 from __future__ import annotations

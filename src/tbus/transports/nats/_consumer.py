@@ -334,6 +334,7 @@ class Consumer:
             self._acknowledge(reply)
             return
         elif self._ordered and position > expected and self._streams.is_own:
+            self._hand_over()  # what came before the gap is not lost
             self._fail(MessagesLost(request.topic, expected, position - 1))
             return
         size = len(data) + 128
@@ -363,8 +364,9 @@ class Consumer:
 
     def _hand_over(self) -> None:
         batch, self._buffer = self._buffer, []
-        self._tell(batch)
-        self._pull()
+        if batch:
+            self._tell(batch)
+            self._pull()
 
     def _on_status(self, headers: bytes) -> None:
         status, text, found = decode_status(headers)
