@@ -24,7 +24,13 @@ from tests import census
 from tests.brokers.kafka import KafkaCluster, Tansu, find_kafka
 from tests.brokers.nats import BrokerMissing
 
-_FIXTURES = {"shared_kafka", "kafka_or_tansu", "kafka_node", "kafka_cluster"}
+_FIXTURES = {
+    "kafka_cluster",
+    "kafka_distribution",
+    "kafka_node",
+    "kafka_or_tansu",
+    "shared_kafka",
+}
 _FOUND = pytest.StashKey["_Found"]()
 _USED = pytest.StashKey[list[KafkaCluster | Tansu]]()
 
@@ -149,6 +155,12 @@ def _use(request: pytest.FixtureRequest, broker: KafkaCluster | Tansu) -> None:
     request.node.stash.setdefault(_USED, []).append(broker)
 
 
+@pytest.fixture
+def kafka_distribution(request: pytest.FixtureRequest) -> Distribution:
+    """Real Kafka, ready to be started by the test itself."""
+    return _real(request)
+
+
 @pytest.fixture(scope="session")
 def _shared_kafka(
     tmp_path_factory: pytest.TempPathFactory,
@@ -224,9 +236,11 @@ def kafka_or_tansu(
 
 
 @pytest.fixture
-def kafka_node(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KafkaCluster]:
+def kafka_node(
+    request: pytest.FixtureRequest, kafka_distribution: Distribution, tmp_path: Path
+) -> Iterator[KafkaCluster]:
     """A Kafka broker of this test's own: to kill, pause, restart."""
-    node = KafkaCluster(tmp_path / "kafka", distribution=_real(request))
+    node = KafkaCluster(tmp_path / "kafka", distribution=kafka_distribution)
     _use(request, node)
     with node:
         yield node
@@ -259,10 +273,11 @@ def _module_kafka_cluster(
 @pytest.fixture
 def kafka_cluster(
     request: pytest.FixtureRequest,
+    kafka_distribution: Distribution,
     _module_kafka_cluster: Callable[[Distribution], KafkaCluster],
 ) -> KafkaCluster:
     """Three Kafka nodes for this module's tests, all up at the beginning of each: kill and
     pause them as you like, with topics and groups of your own."""
-    cluster = _module_kafka_cluster(_real(request))
+    cluster = _module_kafka_cluster(kafka_distribution)
     _use(request, cluster)
     return cluster

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import gc
 import json
 import math
 import os
 import resource
-import select
 import signal
 import stat
 import subprocess
 import sys
 import tempfile
 import textwrap
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import anyio
@@ -31,32 +28,19 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from tbus._errors import BusError, ConfigurationError
 from tbus.servers import NatsServer, open_nats_server
 from tbus.servers._binary import find_nats_server
+from tests.servers.kit import (
+    descriptor_of,
+    is_there,
+    listening_addresses,
+    of_process,
+    on_asyncio,
+    open_files,
+    take_census,
+    wait_gone,
+    write_program,
+)
 
 NOBODY = 65534
-
-
-@attrs.frozen
-class Census:
-    """What a process may leave behind."""
-
-    threads: frozenset[int | None]
-    descriptors: frozenset[str]
-    children: frozenset[str]
-    temporary: frozenset[str]
-
-
-def take_census() -> Census:
-    descriptors = set()
-    for number in os.listdir("/proc/self/fd"):
-        with suppress(FileNotFoundError):  # the one by which the list was read
-            descriptors.add(f"{number} {os.readlink(f'/proc/self/fd/{number}')}")
-    tasks = Path("/proc/self/task").iterdir()
-    return Census(
-        frozenset(thread.ident for thread in threading.enumerate()),
-        frozenset(descriptors),
-        frozenset(pid for task in tasks for pid in (task / "children").read_text().split()),
-        frozenset(name for name in os.listdir(tempfile.gettempdir()) if "tbus-nats-" in name),
-    )
 
 
 @pytest.fixture(autouse=True)
@@ -64,48 +48,6 @@ def own_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-
-
-def write_program(path: Path, text: str) -> str:
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o700)
-    return str(path)
-
-
-def is_there(pid: int) -> bool:
-    """Whether there is such a process, be it a zombie."""
-    return Path(f"/proc/{pid}").exists()
-
-
-def of_process(pid: int, file: str) -> bytes:
-    return Path(f"/proc/{pid}/{file}").read_bytes()
-
-
-def open_files(pid: int) -> set[str]:
-    place = f"/proc/{pid}/fd"
-    return {os.readlink(f"{place}/{number}") for number in os.listdir(place)}
-
-
-def descriptor_of(file: Path) -> int:
-    """This process's descriptor of a file that it has open once."""
-    [found] = [
-        int(number)
-        for number in os.listdir("/proc/self/fd")
-        if os.path.realpath(f"/proc/self/fd/{number}") == str(file)
-    ]
-    return found
-
-
-def listening_addresses(pid: int) -> list[str]:
-    """What the process listens on, in the kernel's notation: address, colon, port, in hex."""
-    files = open_files(pid)
-    found = []
-    for family in ("tcp", "tcp6"):
-        for line in of_process(pid, f"net/{family}").decode().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A" and f"socket:[{fields[9]}]" in files:
-                found.append(fields[1])
-    return found
 
 
 @attrs.frozen
@@ -503,19 +445,6 @@ async def test_credentials_are_private_and_soon_gone(tmp_path: Path) -> None:
         assert not any(server.password in line for line in server.last_lines)
 
 
-def wait_gone(pid: int) -> None:
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        poller = select.poll()
-        poller.register(descriptor, select.POLLIN)
-        assert poller.poll(5000), f"process {pid} lives"
-    finally:
-        os.close(descriptor)
-
-
 PROGRAM = """
     import sys, trio
     from pathlib import Path
@@ -555,11 +484,6 @@ async def test_the_server_of_a_killed_program_dies_and_frees_its_store(tmp_path:
     wait_gone(pid)
     async with open_nats_server(store=store):
         pass
-
-
-def on_asyncio(main: Callable[[], object]) -> None:
-    anyio.run(main, backend="asyncio")  # type: ignore[arg-type]
-    gc.collect()
 
 
 def test_it_works_on_asyncio_and_leaves_nothing_there() -> None:

@@ -8,7 +8,7 @@ In the user's cache directory, `tbus/kafka-<version>` holds
     classes-<java>.jsa      the JVM's archive of the classes that a broker uses
 
 The directory appears whole or not at all: it is filled under another name and renamed. One
-process at a time does so; others wait for it.
+process at a time does so; others wait for it. It may be removed whenever no broker starts.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +44,8 @@ _JARS = (
     "org.slf4j:slf4j-simple:1.7.36",
 )
 _TIMEOUT = 120.0
+# Java's status when SIGTERM has ended it and it has done all that it does at its end.
+_TERMINATED = 128 + signal.SIGTERM
 _logger = logging.getLogger(__name__)
 
 Tell = Callable[[str], None]
@@ -176,7 +179,9 @@ async def _archive_classes(kafka: Distribution, part: Path, archive: Path) -> No
                     [error],
                 ) from error
             tended.patience = _TIMEOUT
-    if not _is_there(archive):
+    if child.returncode == _TERMINATED and _is_there(archive):
+        _sync(archive)
+    else:
         # A Java that can make none: noted by an empty file, and done without.
         _logger.info("Java made no archive of classes (%s)", status(child.returncode or 0))
         _make_empty(archive)
@@ -187,5 +192,11 @@ def _is_there(path: Path) -> bool:
     return path.exists()
 
 
+def _sync(path: Path) -> None:
+    """Have it on the disk before it gets its name: Java would crash on half an archive."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def _make_empty(path: Path) -> None:
-    path.touch()
+    path.write_bytes(b"")

@@ -11,15 +11,14 @@ room; the client has no public name for that sign (`_fetcher._create_fetch_waite
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import errors as kafka
 from aiokafka.structs import TopicPartition
 
-from ..._errors import ConfigurationError, ConsumerGone, MessagesLost, TbusError
-from ._errors import LOST, translated
+from ..._errors import ConfigurationError, ConsumerGone, MessagesLost
+from ._errors import translated
 from ._offsets import Offsets
 from ._topic_consumer import TopicConsumer
 
@@ -36,17 +35,16 @@ class Fetching:
     Args:
         consumer: started, or about to be.
         offsets: asked where a partition begins, when it does not begin where it should.
-        fail: called with why nothing can be read any more.
+        topics: what is read, for whom; changes as it does.
     """
 
     def __init__(
-        self, consumer: AIOKafkaConsumer, offsets: Offsets, fail: Callable[[TbusError], None]
+        self, consumer: AIOKafkaConsumer, offsets: Offsets, topics: dict[str, TopicConsumer]
     ) -> None:
-        self.topics: dict[str, TopicConsumer] = {}
-        self.stopped = False
+        self._topics = topics
+        self._stopped = False
         self._consumer = consumer
         self._offsets = offsets
-        self._fail = fail
         self._loop = asyncio.get_running_loop()
         self._kick: asyncio.Future[None] = self._loop.create_future()
         self._turn = 0
@@ -58,23 +56,23 @@ class Fetching:
 
     def stop(self) -> None:
         """Take nothing more."""
-        self.stopped = True
+        self._stopped = True
         self.wake()
 
     async def run(self) -> None:
-        """Take and hand over until stopped."""
+        """Take and hand over until stopped.
+
+        Raises:
+            KafkaError: the client cannot go on.
+            TbusError: nobody can.
+        """
         fetcher: Any = self._consumer._fetcher
         if not hasattr(fetcher, "_create_fetch_waiter"):
             raise ConfigurationError("this version of aiokafka is not supported", field="aiokafka")
-        while not self.stopped:
+        while not self._stopped:
             if self._kick.done():
                 self._kick = self._loop.create_future()
-            try:
-                moved = await self._take_all()
-            except TbusError as error:
-                self._fail(error)
-                return
-            if moved:
+            if await self._take_all():
                 await asyncio.sleep(0)
                 continue
             waiter = fetcher._create_fetch_waiter()
@@ -83,20 +81,19 @@ class Fetching:
             )
             if waiter not in done:
                 waiter.cancel()
-            elif waiter.exception() is not None:
-                self._fail(translated("read on", waiter.exception()))
-                return
+            else:
+                waiter.result()
 
     async def _take_all(self) -> bool:
         """One round over all partitions of which more is wanted; whether anything came."""
-        wanted = [part for topic in self.topics.values() for part in topic.wanted()]
+        wanted = [part for topic in self._topics.values() for part in topic.wanted()]
         if not wanted:
             return False
         moved = False
         self._turn = (self._turn + 1) % len(wanted)
         for partition in (*wanted[self._turn :], *wanted[: self._turn]):
             records = await self._take(partition)
-            topic = self.topics.get(partition.topic)
+            topic = self._topics.get(partition.topic)
             if records and topic is not None:
                 moved = True
                 topic.take(partition.partition, records)
@@ -112,21 +109,18 @@ class Fetching:
             return []
         except kafka.NoOffsetForPartitionError:
             return []  # it is being looked for
-        except kafka.KafkaError as error:
+        except (kafka.TopicAuthorizationFailedError, kafka.GroupAuthorizationFailedError) as error:
             raise translated(f"read topic {partition.topic!r}", error) from error
         return list(found.get(partition, ()))
 
     async def _report_loss(self, partition: TopicPartition) -> None:
         """The offset that comes next is not there (any more, or yet)."""
-        topic = self.topics.get(partition.topic)
+        topic = self._topics.get(partition.topic)
         share = None if topic is None else topic.shares.get(partition.partition)
         if topic is None or share is None:
             return
         wanted = share.next_offset
-        try:
-            first = (await self._offsets.begins([partition]))[partition]
-        except (kafka.KafkaError, *LOST) as error:
-            raise translated(f"read topic {partition.topic!r}", error) from error
+        first = (await self._offsets.begins([partition]))[partition]
         if first > wanted:
             topic.fail(MessagesLost(partition.topic, wanted, first - 1))
         else:

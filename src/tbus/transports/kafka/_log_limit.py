@@ -19,6 +19,9 @@ INTERVAL = 5.0
 KINDS = 1000
 """Kinds of lines that are remembered, at most."""
 
+NO_NEWS = "because it is rebalancing"
+"""How a line ends that the client writes, as a warning, whenever a member comes or goes."""
+
 LOGGERS = tuple(
     f"aiokafka{name}"
     for name in (
@@ -57,6 +60,8 @@ class LogLimit(logging.Filter):
         if record.threadName != self._thread or threading.current_thread().name != self._thread:
             return True
         kind = (record.name, str(record.msg))
+        if kind[1].endswith(NO_NEWS):
+            return False
         now = time.monotonic()
         last, left_out = self._seen.get(kind, (-INTERVAL, 0))
         if now - last < INTERVAL:

@@ -13,6 +13,7 @@ from aiokafka import errors as kafka
 from aiokafka.structs import TopicPartition
 
 from ..._config import KafkaOptions
+from ..._errors import TbusError
 from ._clients import client_options, close_client
 from ._errors import LOST, translated
 from ._fetching import Fetching
@@ -52,7 +53,8 @@ class SoloReader:
             isolation_level="read_committed",
         )
         self._offsets = make_offsets(self._client)
-        self.fetching = Fetching(self._client, self._offsets, consumer.fail)
+        self._topics: dict[str, TopicConsumer] = {}
+        self._fetching = Fetching(self._client, self._offsets, self._topics)
         self._scope = anyio.CancelScope()
 
     async def open(self, partitions: int) -> None:
@@ -70,8 +72,8 @@ class SoloReader:
             self._begin(starts)
         except (kafka.KafkaError, *LOST) as error:
             raise translated(f"read topic {request.topic!r}", error) from error
-        self.consumer.on_room = self.fetching.wake
-        self.fetching.topics[request.topic] = self.consumer
+        self.consumer.on_room = self._fetching.wake
+        self._topics[request.topic] = self.consumer
         self._start(self._run)
 
     def expand(self, partitions: int) -> None:
@@ -87,7 +89,7 @@ class SoloReader:
         for part, offset in stood.items():
             self._client.seek(part, offset)
         self._begin(dict.fromkeys(new, 0))
-        self.fetching.wake()
+        self._fetching.wake()
 
     def _begin(self, starts: dict[TopicPartition, int]) -> None:
         for part, offset in starts.items():
@@ -95,12 +97,16 @@ class SoloReader:
             self.consumer.add(Share(part.partition, 0, offset))
 
     async def _run(self) -> None:
+        topic = self.consumer.request.topic
         with self._scope:
-            await self.fetching.run()
+            try:
+                await self._fetching.run()
+            except (kafka.KafkaError, *LOST, TbusError) as error:
+                self.consumer.fail(translated(f"read topic {topic!r}", error))
 
     async def close(self) -> None:
         """Stop reading."""
-        self.fetching.stop()
+        self._fetching.stop()
         self._scope.cancel()
         await close_client(
             f"a consumer of topic {self.consumer.request.topic!r}",
