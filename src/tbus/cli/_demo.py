@@ -91,7 +91,7 @@ async def run_demo(options: DemoOptions, audience: Audience, stop: Stop) -> Repo
     """
     config = options.config
     foreign = config.backend != "memory" and not config.embedded
-    lasting = foreign or config.nats.store is not None
+    lasting = foreign or config.nats.store is not None or config.kafka.store is not None
     plan = make_plan(
         events=options.events,
         customers=options.customers,
@@ -105,7 +105,7 @@ async def run_demo(options: DemoOptions, audience: Audience, stop: Stop) -> Repo
     before = take_census()
     clock = trio.current_time
     opening = clock()
-    async with open_bus(config) as bus:
+    async with open_bus(config, topics=tuple(plan.topics)) as bus:
         audience.say(_opened(config), clock() - opening)
         subscriptions: list[Subscription] = []
         try:

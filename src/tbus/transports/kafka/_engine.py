@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -69,6 +70,8 @@ class Engine:
         )
         self._members: dict[str, GroupMember] = {}
         self._solos: dict[TopicConsumer, SoloReader] = {}
+        self._leaving: set[TopicConsumer] = set()
+        """Feeds that wait for being closed."""
         self._changing: dict[str, asyncio.Lock] = {}
 
     async def open(self) -> None:
@@ -116,12 +119,16 @@ class Engine:
         group = consumer.request.group
         if group is None or group not in self._members:
             return
+        self._leaving.add(consumer)
         async with self._lock(group):
+            self._leaving.discard(consumer)
             member = self._members.get(group)
             if member is None:
                 return
+            others = [topic for topic in member.topics.values() if topic is not consumer]
             try:
-                await member.remove(consumer)
+                # When a bus ends all its feeds go: the group need not hear of each.
+                await member.remove(consumer, quietly=self._leaving.issuperset(others))
             finally:
                 if not member.topics:
                     self._members.pop(group, None)
@@ -155,9 +162,9 @@ class Engine:
                     start=self._start,
                     emit=self._emit,
                 )
-            declared = await ask(lambda: self.topics.look(self._config.topics))
-            there = [topic for topic, count in declared.items() if count is not None]
-            await member.add(consumer, partitions, there)
+            for topic in self._config.topics:
+                await ask(partial(self.topics.ensure, topic))
+            await member.add(consumer, partitions, self._config.topics)
 
     def _lock(self, group: str) -> asyncio.Lock:
         return self._changing.setdefault(group, asyncio.Lock())

@@ -189,8 +189,13 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         held = sorted(part for part in self._client.assignment() if part.topic == topic)
         return await self._take_over(held, lambda: self._revocations == before)
 
-    async def remove(self, consumer: TopicConsumer) -> None:
-        """Read one topic less: its shares are given up, and what is settled is committed."""
+    async def remove(self, consumer: TopicConsumer, *, quietly: bool) -> None:
+        """Read one topic less: its shares are given up, and what is settled is committed.
+
+        Args:
+            consumer: whose.
+            quietly: leave the group as it is: everything else goes as well.
+        """
         topic = consumer.request.topic
         if self.topics.get(topic) is not consumer:
             return
@@ -199,7 +204,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         finally:
             self.topics.pop(topic, None)
             consumer.drop_shares()
-            if self.topics:
+            if self.topics and not quietly:
                 self._declared -= {topic}
                 self._subscribe()
 
