@@ -58,16 +58,17 @@ class Watermark:
 
     def complete(self, position: int) -> bool:
         """A position is settled. False if it was not open."""
+        start = self._start
+        if start < len(self._open) and self._open[start] == position:
+            self._start = start + 1
+            if start > 512 and start * 2 > len(self._open):
+                del self._open[: start + 1]
+                self._start = 0
+            return True
         index = bisect_left(self._open, position, self._start)
         if index == len(self._open) or self._open[index] != position:
             return False
-        if index == self._start:
-            self._start += 1
-            if self._start > 512 and self._start * 2 > len(self._open):
-                del self._open[: self._start]
-                self._start = 0
-        else:
-            del self._open[index]
+        del self._open[index]
         return True
 
     def reopen(self, position: int) -> bool:

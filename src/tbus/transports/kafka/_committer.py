@@ -51,9 +51,9 @@ class Committer:
         self._enough = asyncio.Event()
         self._one = asyncio.Lock()
 
-    def settled(self) -> None:
-        """Something is settled."""
-        self._unsaved += 1
+    def settled(self, count: int) -> None:
+        """So many messages more are settled."""
+        self._unsaved += count
         self._dirty.set()
         if self._unsaved >= self._options.commit_count:
             self._enough.set()

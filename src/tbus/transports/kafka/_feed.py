@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
 
@@ -40,6 +41,8 @@ class KafkaFeed:
         self._reader: Reader | None = None
         self._given_up: dict[int, int] = {}
         """The partitions that were given up, and the epoch of that."""
+        self._settled: deque[tuple[Delivery, Verdict]] = deque()
+        self._told = False
         self._failure: TbusError | None = None
         self._closed = False
 
@@ -66,8 +69,18 @@ class KafkaFeed:
 
     def settle(self, delivery: Delivery, verdict: Verdict) -> None:
         """Say how a delivery ended."""
-        if not self._closed:
-            self._bridge.submit_if_open(self.consumer.settle, delivery, verdict)
+        if self._closed:
+            return
+        self._settled.append((delivery, verdict))
+        if not self._told:
+            # One crossing takes all that is settled until it is made.
+            self._told = True
+            self._bridge.submit_if_open(self._hear)
+
+    def _hear(self) -> None:
+        """In the clients' loop: take what was settled."""
+        self._told = False  # first: what is settled from here on crosses by itself
+        self.consumer.settle(self._settled)
 
     def note_attempts(self, delivery: Delivery, attempts: int) -> None:
         """Say how often handling it has failed."""

@@ -18,6 +18,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -65,15 +66,16 @@ class _Lane:
     """What waits for one partition.
 
     Attributes:
+        busy: a batch of it is not answered yet.
         most: records of one batch, at most; fewer after a refusal that one of them caused.
     """
 
-    __slots__ = ("most", "partition", "running", "waiting")
+    __slots__ = ("busy", "most", "partition", "waiting")
 
     def __init__(self, partition: TopicPartition) -> None:
         self.partition = partition
         self.waiting: deque[_Entry] = deque()
-        self.running = False
+        self.busy = False
         self.most = UNLIMITED
 
 
@@ -105,6 +107,10 @@ class Outbox:
         self._lanes: dict[str, list[_Lane]] = {}
         self._unplaced: dict[str, deque[_Entry]] = {}
         """Topics whose partitions are being looked for, and what waits for it."""
+        self._ready: dict[_Lane, None] = {}
+        self._delayed: dict[_Lane, None] = {}
+        """Lanes that wait for a producer."""
+        self._awaited = False
         self._count = 0
         self._watched = False
         self._empty = asyncio.Event()
@@ -191,33 +197,77 @@ class Outbox:
             everyone = range(len(lanes))
             lane = lanes[self._pick(encode_key(entry.outgoing.key), everyone, everyone)]
         lane.waiting.append(entry)
-        if not lane.running:
-            lane.running = True
-            self._start(self._run_lane, lane)
+        if not lane.busy:
+            self._offer(lane)
 
     # Sending
 
-    async def _run_lane(self, lane: _Lane) -> None:
-        """Send what waits in a lane, one batch after another, until nothing does."""
-        try:
-            while lane.waiting:
-                producer = await self._producers.get()
-                batch, entries = self._fill(lane, producer)
-                if not entries:
-                    continue
-                producer.in_flight += 1
-                try:
-                    offset = await producer.store(batch, lane.partition)
-                except (kafka.KafkaError, *LOST) as error:
-                    self._failed(lane, entries, error)
-                    self._producers.retire(producer)
-                else:
-                    self._stored(lane, entries, offset)
-                finally:
-                    producer.in_flight -= 1
-                    self._producers.end_if_idle(producer)
-        finally:
-            lane.running = False
+    def _offer(self, lane: _Lane) -> None:
+        """Something waits in a lane. It goes when everything of this pass of the loop has come."""
+        if not self._ready:
+            self._loop.call_soon(self._send_ready)
+        self._ready[lane] = None
+
+    def _send_ready(self) -> None:
+        ready, self._ready = self._ready, {}
+        producer = self._producers.current
+        if producer is None:
+            self._delayed.update(ready)
+            if not self._awaited:
+                self._awaited = True
+                self._start(self._wait_producer)
+            return
+        for lane in ready:
+            if not lane.busy:
+                self._send(lane, producer)
+
+    async def _wait_producer(self) -> None:
+        """Wait for a producer that knows the topics in use, then send what was delayed for it."""
+        await self._producers.get()
+        for topic in tuple(self._lanes):
+            try:
+                await self._producers.known_partitions(topic)
+            except (kafka.KafkaError, *LOST):
+                self.forget(topic)  # looked for again with the next event
+        self._awaited = False
+        delayed, self._delayed = self._delayed, {}
+        for lane in delayed:
+            self._offer(lane)
+
+    def _send(self, lane: _Lane, producer: Producer) -> None:
+        """Send what waits in a lane, as one batch."""
+        batch, entries = self._fill(lane, producer)
+        while not entries:
+            if not lane.waiting:
+                return
+            batch, entries = self._fill(lane, producer)
+        lane.busy = True
+        producer.in_flight += 1
+        answer = producer.store(batch, lane.partition)
+        answer.add_done_callback(partial(self._answered, lane, producer, entries))
+
+    def _answered(
+        self,
+        lane: _Lane,
+        producer: Producer,
+        entries: list[_Entry],
+        answer: asyncio.Future[Any],
+    ) -> None:
+        """The broker has answered a batch, or never will."""
+        lane.busy = False
+        producer.in_flight -= 1
+        error = kafka.KafkaError("cancelled") if answer.cancelled() else answer.exception()
+        if error is None:
+            self._stored(lane, entries, int(answer.result().offset))
+        else:
+            self._producers.retire(producer)
+            if isinstance(error, kafka.ProducerClosed):  # it was not even taken
+                self._take_back(lane, entries)
+            else:
+                self._failed(lane, entries, error)
+        self._producers.end_if_idle(producer)
+        if lane.waiting:
+            self._offer(lane)
 
     def _fill(self, lane: _Lane, producer: Producer) -> tuple[Any, list[_Entry]]:
         """A batch of what waits longest, and whose it is."""
@@ -277,9 +327,7 @@ class Outbox:
     def _failed(self, lane: _Lane, entries: list[_Entry], error: BaseException) -> None:
         if len(entries) > 1 and isinstance(error, RECORD_ERRORS):
             lane.most = len(entries) // 2
-            for entry in entries:
-                entry.sent = False  # the broker has refused the whole of it
-            lane.waiting.extendleft(reversed(entries))
+            self._take_back(lane, entries)  # the broker has refused the whole of it
             return
         for entry in entries:
             if not entry.told:
@@ -287,6 +335,12 @@ class Outbox:
         if isinstance(error, kafka.UnknownTopicOrPartitionError):
             self._topics.forget(lane.partition.topic)
             self.forget(lane.partition.topic)
+
+    def _take_back(self, lane: _Lane, entries: list[_Entry]) -> None:
+        """Nothing of a batch is stored: it waits again, in its place."""
+        for entry in entries:
+            entry.sent = False
+        lane.waiting.extendleft(reversed(entries))
 
     def _resolve(self, entry: _Entry, result: Receipt | TbusError) -> None:
         entry.told = True

@@ -43,16 +43,25 @@ class Producer:
         """An empty batch to fill."""
         return self.client.create_batch()
 
-    async def store(self, batch: Any, partition: TopicPartition) -> int:
-        """Send a batch; returns the offset of its first record, or -1 where the broker knows
-        that it has it, and no longer where.
+    def store(self, batch: Any, partition: TopicPartition) -> asyncio.Future[Any]:
+        """Send a batch; one of each partition at a time.
 
-        Raises:
-            KafkaError: it failed, or nobody knows.
+        The client's own `send_batch` is this and a wait for the batch before, which there is
+        not; it would take a task, and two passes of the loop.
+
+        Returns:
+            What the broker answers. Its `offset` is the first record's, or -1 where the broker
+            knows that it has them, and no longer where.
         """
-        done = await self.client.send_batch(batch, partition.topic, partition=partition.partition)
-        metadata = await done
-        return int(metadata.offset)
+        accumulator = self.client._message_accumulator
+        failure = accumulator._exception
+        if failure is None and not accumulator._closed:
+            sent = accumulator._append_batch(batch, partition)
+            answer: asyncio.Future[Any] = sent.future
+        else:
+            answer = asyncio.get_running_loop().create_future()
+            answer.set_exception(failure or kafka.ProducerClosed())
+        return answer
 
     async def close(self) -> None:
         """Close it, whatever state it is in."""
@@ -79,6 +88,11 @@ class Producers:
         self._ready = asyncio.Event()
         self._retired: set[Producer] = set()
         self._closing = False
+
+    @property
+    def current(self) -> Producer | None:
+        """The producer to use now, if there is one."""
+        return self._current
 
     async def get(self) -> Producer:
         """The producer to use now; waits until there is one."""

@@ -11,11 +11,10 @@ Pure: no clock, no I/O. The laws:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ..._marks import Mark
-from ..._message import Delivery
 from ..._transport import Verdict
 from ..._watermark import Watermark
 
@@ -40,18 +39,19 @@ class Share:
 
     Attributes:
         draining: nothing more of it is handed over.
+        watermark: what was handed over, and what of it is settled.
     """
 
     __slots__ = (
         "_attempts",
         "_before",
         "_committed",
-        "_sizes",
-        "_watermark",
+        "_given_back",
         "base",
         "draining",
         "epoch",
         "partition",
+        "watermark",
     )
 
     def __init__(
@@ -66,38 +66,42 @@ class Share:
         self.epoch = epoch
         self.base = base
         self.draining = False
-        self._watermark = Watermark(base - 1)
+        self.watermark = Watermark(base - 1)
         self._before = [] if mark is None else list(reversed(mark.runs))
         self._attempts = {} if mark is None else dict(mark.attempts)
-        self._sizes: dict[int, int] = {}
+        self._given_back: set[int] = set()
         runs = () if mark is None else tuple(mark.runs)
         self._committed = (
             None if committed is None else Commit(committed, runs, tuple(self._attempts.items()))
         )
 
-    def __len__(self) -> int:
-        """How many messages are in flight."""
-        return len(self._sizes)
-
     @property
     def next_offset(self) -> int:
         """What comes after everything that was handed over."""
-        return self._watermark.highest + 1
+        return self.watermark.highest + 1
 
     # Handing over
 
-    def open(self, offset: int, size: int) -> bool:
-        """A message is to be handed over; False if that was done, or it is settled already."""
-        if not self._watermark.open(offset):
+    def opener(self) -> Callable[[int], bool]:
+        """What says of each offset, in order, whether it is to be handed over: False if it was,
+        or is settled already."""
+        return self._open_behind_a_mark if self._before else self.watermark.open
+
+    def _open_behind_a_mark(self, offset: int) -> bool:
+        if not self.watermark.open(offset):
             return False
         before = self._before
         while before and before[-1][1] < offset:
             before.pop()
         if before and before[-1][0] <= offset:
-            self._watermark.complete(offset)
+            self.watermark.complete(offset)
             return False
-        self._sizes[offset] = size
         return True
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether handling anything that is not settled has failed."""
+        return bool(self._attempts)
 
     def attempts(self, offset: int) -> int:
         """How often handling it has failed so far."""
@@ -105,38 +109,31 @@ class Share:
 
     def note_attempts(self, offset: int, attempts: int) -> None:
         """Handling it has failed so often."""
-        if offset in self._sizes:
+        if self.watermark.is_open(offset):
             self._attempts[offset] = attempts
 
     # Settling
 
-    def settle(self, delivery: Delivery, verdict: Verdict) -> int | None:
-        """How large the message was that is settled now; None if it is not in flight."""
-        offset = delivery.position.offset
-        if delivery.epoch != self.epoch:
-            return None
-        size = self._sizes.pop(offset, None)
-        if size is None:
-            return None
+    def settle(self, offset: int, verdict: Verdict) -> bool:
+        """A message is settled; False if it was not in flight."""
         if verdict is Verdict.DONE:
-            self._watermark.complete(offset)
             if self._attempts:
                 self._attempts.pop(offset, None)
-        return size
-
-    def forget_in_flight(self) -> int:
-        """Nobody settles what is in flight any more; returns its bytes."""
-        size = sum(self._sizes.values())
-        self._sizes.clear()
-        return size
+            if self._given_back and offset in self._given_back:
+                return False
+            return self.watermark.complete(offset)
+        if offset in self._given_back or not self.watermark.is_open(offset):
+            return False
+        self._given_back.add(offset)
+        return True
 
     # Committing
 
     def due(self) -> Commit | None:
         """What is to be committed, or None: the broker has it."""
-        offset = self._watermark.frontier + 1
+        offset = self.watermark.frontier + 1
         runs: list[tuple[int, int]] = []
-        for first, last in (*self._watermark.runs(), *self._left_over()):
+        for first, last in (*self.watermark.runs(), *self._left_over()):
             if runs and first == runs[-1][1] + 1:
                 runs[-1] = (runs[-1][0], last)
             elif not runs and first <= offset:
@@ -153,7 +150,7 @@ class Share:
 
     def _left_over(self) -> Iterator[tuple[int, int]]:
         """What an earlier owner had settled beyond what has been read so far."""
-        highest = self._watermark.highest
+        highest = self.watermark.highest
         for first, last in reversed(self._before):
             if last > highest:
                 yield max(first, highest + 1), last
