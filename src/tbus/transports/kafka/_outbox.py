@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -79,7 +79,37 @@ class _Lane:
         self.most = UNLIMITED
 
 
+class _Lanes:
+    """The lanes of a topic, and in which of them a key goes."""
+
+    __slots__ = ("_found", "_lanes", "_numbers", "_pick")
+
+    def __init__(self, lanes: list[_Lane], pick: Partitioner) -> None:
+        self._lanes = lanes
+        self._numbers = range(len(lanes))
+        self._pick = pick
+        self._found: dict[str, _Lane] = {}
+
+    def of(self, key: str | None) -> _Lane:
+        """The lane of a key; any one for an event without."""
+        lanes = self._lanes
+        if len(lanes) == 1:
+            return lanes[0]
+        if key is None:
+            return lanes[self._pick(None, self._numbers, self._numbers)]
+        lane = self._found.get(key)
+        if lane is None:
+            if len(self._found) >= KEYS_REMEMBERED:
+                self._found.clear()
+            lane = lanes[self._pick(encode_key(key), self._numbers, self._numbers)]
+            self._found[key] = lane
+        return lane
+
+
 UNLIMITED = 1 << 30
+
+KEYS_REMEMBERED = 8192
+"""Of a topic, whose lane need not be worked out again."""
 
 
 class Outbox:
@@ -104,7 +134,7 @@ class Outbox:
         self._tell = tell
         self._loop = asyncio.get_running_loop()
         self._entries: dict[int, _Entry] = {}
-        self._lanes: dict[str, list[_Lane]] = {}
+        self._lanes: dict[str, _Lanes] = {}
         self._unplaced: dict[str, deque[_Entry]] = {}
         """Topics whose partitions are being looked for, and what waits for it."""
         self._ready: dict[_Lane, None] = {}
@@ -167,11 +197,12 @@ class Outbox:
     async def _find_partitions(self, topic: str) -> None:
         """Look for the topic, make it if need be, then place what waits for it."""
         failure: TbusError | None = None
-        lanes: list[_Lane] = []
+        lanes = _Lanes([], self._pick)
         try:
             await self._topics.ensure(topic)
             numbers = await self._producers.known_partitions(topic)
-            lanes = [_Lane(TopicPartition(topic, number)) for number in numbers]
+            parts = [TopicPartition(topic, number) for number in numbers]
+            lanes = _Lanes([_Lane(part) for part in parts], self._pick)
         except TbusError as error:
             failure = error
         except (kafka.KafkaError, *LOST) as error:
@@ -190,12 +221,8 @@ class Outbox:
             await asyncio.sleep(DEADLINES_EVERY)
             self._start(self._find_partitions, topic)
 
-    def _place(self, entry: _Entry, lanes: Sequence[_Lane]) -> None:
-        if len(lanes) == 1:
-            lane = lanes[0]
-        else:
-            everyone = range(len(lanes))
-            lane = lanes[self._pick(encode_key(entry.outgoing.key), everyone, everyone)]
+    def _place(self, entry: _Entry, lanes: _Lanes) -> None:
+        lane = lanes.of(entry.outgoing.key)
         lane.waiting.append(entry)
         if not lane.busy:
             self._offer(lane)
