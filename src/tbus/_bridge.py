@@ -32,6 +32,7 @@ import logging
 import math
 import sys
 import threading
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -62,12 +63,31 @@ CANCEL_WAIT = 0.3
 
 class _OwnedLoop(asyncio.SelectorEventLoop):
     """An event loop whose end waits for no executor: a name lookup that hangs there would
-    hold it (seen: 6 s)."""
+    hold it (seen: 6 s). And with which every connection is closed: a client that is cancelled
+    while it connects may forget one (seen: aiokafka's first connection)."""
 
     def __init__(self, selector: PassSelector) -> None:
         super().__init__(selector)
         self.lookups = LookupThreads()
         self.set_default_executor(self.lookups)
+        self._connections: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
+
+    async def create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        """Connect, and remember what must be closed."""
+        connection = await super().create_connection(*args, **kwargs)
+        self._connections.add(connection[0])
+        return connection
+
+    def close(self) -> None:
+        """Close it, with every connection that is still open."""
+        if not self.is_closed() and not self.is_running():
+            for connection in tuple(self._connections):
+                if isinstance(connection, asyncio.Transport) and not connection.is_closing():
+                    connection.abort()
+            # One pass more: a connection is closed in the pass after it was told to.
+            self.call_soon(self.stop)
+            self.run_forever()
+        super().close()
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109
         self.lookups.shutdown(wait=False)
@@ -352,10 +372,7 @@ class Bridge:
                 selector.close()
                 raise
             self._begun = True
-            # What a client's forgotten task raises has nobody to tell it to.
-            self.loop.set_exception_handler(
-                lambda _, context: logger.debug("in a client: %s", context.get("message"))
-            )
+            self.loop.set_exception_handler(self._on_unhandled)
             return self.loop
 
         try:
@@ -365,6 +382,15 @@ class Bridge:
         else:
             self.post(self._thread_ended, None)
         self._wake_program()
+
+    def _on_unhandled(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What a client's forgotten task raises has nobody to tell it to; what a callback of
+        tbus raises ends the bridge."""
+        error = context.get("exception")
+        if isinstance(error, Exception) and "handle" in context and _is_ours(error):
+            self.post(self._fail, error)
+        else:
+            logger.debug("in a client: %s", context.get("message"))
 
     def _thread_ended(self, error: BaseException | None) -> None:
         self._ended = True
@@ -382,6 +408,16 @@ class Bridge:
             self.post(self._ready.set)
             await self._stopping.wait()
             self.nursery.cancel_scope.cancel()
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether it passed through code of tbus."""
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_globals.get("__name__", "").startswith("tbus."):
+            return True
+        traceback = traceback.tb_next
+    return False
 
 
 @asynccontextmanager

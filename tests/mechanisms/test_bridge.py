@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -19,6 +20,7 @@ import trio
 from tbus import _bridge
 from tbus._bridge import HELPING, Bridge, open_bridge
 from tbus._errors import BusClosed
+from tbus._watermark import Watermark
 
 
 class Broken(Exception):
@@ -735,3 +737,34 @@ def test_the_program_needs_nothing_else_to_be_running(
     function: Callable[[int], Awaitable[list[int]]] = use
     assert trio.run(function, 2) == [0, 1]
     assert asyncio.run(use(2)) == [0, 1]
+
+
+async def test_a_connection_that_a_client_has_forgotten_is_closed_with_the_loop() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    forgotten: list[asyncio.BaseTransport] = []
+
+    async def connect() -> None:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(asyncio.Protocol, "127.0.0.1", port)
+        forgotten.append(transport)
+
+    with listener:
+        async with open_bridge() as bridge:
+            await bridge.call(connect)
+            peer, _ = listener.accept()
+        with peer:
+            peer.settimeout(5)
+            assert peer.recv(1) == b""
+    assert forgotten[0].is_closing()
+
+
+async def test_what_a_callback_of_ours_raises_ends_the_bridge() -> None:
+    async with open_bridge() as bridge:
+
+        async def schedule() -> None:
+            asyncio.get_running_loop().call_soon(Watermark(1).open, "no number")
+
+        await bridge.call(schedule)
+        with trio.fail_after(5), pytest.raises(TypeError):
+            await bridge.wait_failed()

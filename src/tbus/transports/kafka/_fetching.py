@@ -12,15 +12,19 @@ private part that is used is how the client turns a record into a tuple.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import errors as kafka
+from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.structs import TopicPartition
 
 from ..._errors import ConfigurationError, ConsumerGone, MessagesLost
+from ..._message import Delivery
 from ._errors import translated
 from ._offsets import Offsets
+from ._records import to_delivery
 from ._topic_consumer import TopicConsumer
 
 SLICE = 500
@@ -68,7 +72,10 @@ class Fetching:
             TbusError: nobody can.
         """
         fetcher: Any = self._consumer._fetcher
-        if not hasattr(fetcher, "_create_fetch_waiter"):
+        if not (
+            hasattr(fetcher, "_create_fetch_waiter")
+            and hasattr(PartitionRecords, "_consumer_record")
+        ):
             raise ConfigurationError("this version of aiokafka is not supported", field="aiokafka")
         while not self._stopped:
             if self._kick.done():
@@ -101,9 +108,9 @@ class Fetching:
                 topic.hand_over()
         return moved
 
-    async def _take(self, partition: TopicPartition) -> list[Any]:
+    async def _take(self, partition: TopicPartition) -> list[Delivery]:
         """What the client has of a partition; never waits for the broker."""
-        self._hand_out_records_as_they_are(partition)
+        self._have_it_made(partition)
         try:
             found = await self._consumer.getmany(partition, max_records=SLICE)
         except kafka.OffsetOutOfRangeError:
@@ -115,13 +122,17 @@ class Fetching:
             raise translated(f"read topic {partition.topic!r}", error) from error
         return list(found.get(partition, ()))
 
-    def _hand_out_records_as_they_are(self, partition: TopicPartition) -> None:
-        """The client makes a tuple of eleven fields of every record that it hands out, which costs
-        more than all that is done with it here."""
+    def _have_it_made(self, partition: TopicPartition) -> None:
+        """Have what the client parses made into deliveries at once. Its own records, with
+        lists of their headers, would wait for room in their hundreds, and the garbage collector
+        would go through them again and again."""
         fetcher: Any = self._consumer._fetcher
         records = getattr(fetcher._records.get(partition), "_partition_records", None)
         if records is not None:
-            records._consumer_record = _as_it_is
+            topic = self._topics.get(partition.topic)
+            share = None if topic is None else topic.shares.get(partition.partition)
+            epoch = 0 if share is None else share.epoch
+            records._consumer_record = partial(to_delivery, epoch)
 
     async def _report_loss(self, partition: TopicPartition) -> None:
         """The offset that comes next is not there (any more, or yet)."""
@@ -141,7 +152,3 @@ class Fetching:
                     " has lost its end. Open the subscription again"
                 )
             )
-
-
-def _as_it_is(_: TopicPartition, record: Any) -> Any:
-    return record

@@ -300,9 +300,11 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         with anyio.CancelScope() as self._listening:
             try:
                 async with asyncio.timeout(self._options.rebalance_timeout):
-                    await self._take_over([p for p in here if p.topic in self.topics])
+                    if not await self._take_over([p for p in here if p.topic in self.topics]):
+                        return
                 # What nobody reads yet is held, and not fetched.
-                self._client.pause(*(p for p in here if p.topic not in self.topics))
+                held = (p for p in self._client.assignment() if p.topic not in self.topics)
+                self._client.pause(*held)
             except (kafka.KafkaError, *LOST) as error:
                 # Joined again, and looked at again, when the client finds its coordinator.
                 logger.warning("group %s: taking over: %s", self.group, describe(error))
@@ -372,11 +374,12 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         committed = await self._offsets.committed(self.group, partitions)
         begins = await self._offsets.begins(partitions)
         fresh: dict[TopicPartition, int] = {}
-        for topic, consumer in self.topics.items():
+        for topic, consumer in tuple(self.topics.items()):
             missing = [p for p in partitions if p.topic == topic and p not in committed]
             start = consumer.request.start if topic in self._new else "earliest"
             fresh |= await self._offsets.starts(missing, start)
-        if not is_current():
+        # The list of topics may have changed meanwhile: then the group is joined once more.
+        if not is_current() or not self._client.assignment().issuperset(partitions):
             return False
         for part in partitions:
             topic_consumer = self.topics.get(part.topic)

@@ -11,15 +11,35 @@ for in the body as well.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import msgspec
+from aiokafka.structs import TopicPartition
 
-from ..._message import Headers
+from ..._message import Delivery, Headers, Position
 from ..._transport import Outgoing
 
 MIRROR = "Tbus-Mirror"
 
+OVERHEAD = 128
+"""Bytes that a message counts beside its body."""
+
 RecordHeaders = Sequence[tuple[str, bytes | None]]
+
+
+class Record(Protocol):
+    """A record as the client has parsed it."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> RecordHeaders: ...
 
 
 class _Mirrored(msgspec.Struct):
@@ -71,9 +91,9 @@ def decode_headers(headers: RecordHeaders) -> tuple[Headers, bool]:
     if headers and headers[0][0] == MIRROR:
         count = headers[0][1] or b""
         if count.isdigit():
-            own = headers[1 + int(count) :]
-            return (_decode_pairs(own) if own else ()), True
-    return _decode_pairs(headers), False
+            first = 1 + int(count)
+            return (_decode_pairs(headers[first:]) if first < len(headers) else ()), True
+    return (_decode_pairs(headers) if headers else ()), False
 
 
 def _decode_pairs(headers: RecordHeaders) -> Headers:
@@ -85,7 +105,20 @@ def _decode_pairs(headers: RecordHeaders) -> Headers:
     )
 
 
-def decode_key(key: bytes | None) -> str | None:
-    """The key as the bus has it. Bytes that are no UTF-8 come back as the same bytes when the
-    key is published again."""
-    return None if key is None else key.decode("utf-8", "surrogateescape")
+def to_delivery(epoch: int, partition: TopicPartition, record: Record) -> Delivery:
+    """What the client has parsed, as the program gets it. Bytes of a key that are no UTF-8 come
+    back as the same bytes when the key is published again."""
+    body = record.value or b""
+    key = record.key
+    headers, keyed = decode_headers(record.headers)
+    return Delivery(
+        Position(partition[1], record.offset),
+        body,
+        headers,
+        record.timestamp / 1000,
+        None if key is None else key.decode("utf-8", "surrogateescape"),
+        keyed,
+        epoch,
+        0,
+        len(body) + OVERHEAD,
+    )

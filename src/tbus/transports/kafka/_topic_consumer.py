@@ -14,34 +14,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from aiokafka.structs import TopicPartition
 
 from ..._errors import TbusError
-from ..._message import Delivery, Position
+from ..._message import Delivery
 from ..._transport import FeedRequest, Verdict
-from ._records import RecordHeaders, decode_headers, decode_key
 from ._share import Share
-
-
-class Record(Protocol):
-    """A record as the client has read it, or as it hands it out."""
-
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> RecordHeaders: ...
-
-
-OVERHEAD = 128
-"""Bytes that a message counts beside its body."""
 
 
 class TopicConsumer:
@@ -76,7 +55,7 @@ class TopicConsumer:
         self._tell = tell
         self._drain = drain
         self._lose = lose
-        self._waiting: dict[int, deque[Record]] = {}
+        self._waiting: dict[int, deque[Delivery]] = {}
         self._in_flight = 0
         self._bytes = 0
         self._blocked = False
@@ -138,10 +117,10 @@ class TopicConsumer:
             if not share.draining and number not in self._waiting
         ]
 
-    def take(self, partition: int, records: Sequence[Record]) -> None:
-        """Records of a partition were fetched."""
-        if partition in self.shares and records:
-            self._waiting[partition] = deque(records)
+    def take(self, partition: int, deliveries: Sequence[Delivery]) -> None:
+        """Messages of a partition were fetched."""
+        if partition in self.shares and deliveries:
+            self._waiting[partition] = deque(deliveries)
 
     def hand_over(self) -> None:
         """Give the program as much of what waits as there is credit for."""
@@ -162,41 +141,23 @@ class TopicConsumer:
         waiting = self._waiting[number]
         share = self.shares[number]
         opened = share.opener()
-        epoch = share.epoch
         request = self.request
         count, used = self._in_flight, self._bytes
         most, most_bytes = request.max_in_flight, request.max_in_flight_bytes
         blocked = False
         # The hot path of consuming: a microsecond here is a tenth of the whole.
-        take = waiting.popleft
+        take, append = waiting.popleft, batch.append
         while waiting:
-            record = take()
-            body = record.value or b""
-            size = len(body) + OVERHEAD
+            delivery = take()
+            size = delivery.size
             if count and (count >= most or used + size > most_bytes):
-                waiting.appendleft(record)
+                waiting.appendleft(delivery)
                 blocked = True
                 break
-            offset = record.offset
-            if not opened(offset):
-                continue
-            count += 1
-            used += size
-            headers, keyed = decode_headers(record.headers)
-            key = record.key
-            batch.append(
-                Delivery(
-                    Position(number, offset),
-                    body,
-                    headers,
-                    record.timestamp / 1000,
-                    None if key is None else decode_key(key),
-                    keyed,
-                    epoch,
-                    0,
-                    size,
-                )
-            )
+            if opened(delivery.position.offset):
+                count += 1
+                used += size
+                append(delivery)
         self._in_flight, self._bytes = count, used
         return blocked
 
