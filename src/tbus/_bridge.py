@@ -34,8 +34,8 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import anyio
@@ -61,6 +61,27 @@ CANCEL_WAIT = 0.3
 """Seconds that the clients' tasks have to end when they are cancelled at the end."""
 
 
+_made: contextvars.ContextVar[list[asyncio.BaseTransport] | None]
+_made = contextvars.ContextVar("tbus connections made", default=None)
+
+
+@contextmanager
+def aborted_unless_done() -> Iterator[None]:
+    """In the loop's thread: connections that are made in the block are closed again if it
+    is left by an exception, or a cancellation. For clients that forget them."""
+    made: list[asyncio.BaseTransport] = []
+    token = _made.set(made)
+    try:
+        yield
+    except BaseException:
+        for connection in made:
+            if isinstance(connection, asyncio.Transport) and not connection.is_closing():
+                connection.abort()
+        raise
+    finally:
+        _made.reset(token)
+
+
 class _OwnedLoop(asyncio.SelectorEventLoop):
     """An event loop whose end waits for no executor: a name lookup that hangs there would
     hold it (seen: 6 s). And with which every connection is closed: a client that is cancelled
@@ -76,6 +97,9 @@ class _OwnedLoop(asyncio.SelectorEventLoop):
         """Connect, and remember what must be closed."""
         connection = await super().create_connection(*args, **kwargs)
         self._connections.add(connection[0])
+        made = _made.get()
+        if made is not None:
+            made.append(connection[0])
         return connection
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import anyio
 
+from ..._bridge import aborted_unless_done
 from ..._config import KafkaOptions
 from .._tls import tls_context
 
@@ -48,6 +49,19 @@ def client_options(options: KafkaOptions, name: str) -> dict[str, Any]:
             "sasl_plain_password": options.password,
         }
     return found
+
+
+async def start_client(start: Callable[[], Awaitable[None]]) -> None:
+    """Start a producer, a consumer or another client. A start that fails, or is cancelled, has
+    forgotten the connection that it began with, which is closed here; the rest is `close_client`'s.
+    """
+    try:
+        with aborted_unless_done():
+            await start()
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await asyncio.sleep(0)  # a connection is closed in the next pass
+        raise
 
 
 async def close_client(

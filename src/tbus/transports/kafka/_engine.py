@@ -19,7 +19,7 @@ from ..._marks import decode
 from ..._message import Receipt
 from ..._transport import Outgoing, PartitionLag
 from ._asking import ask
-from ._clients import client_options, close_client
+from ._clients import client_options, close_client, start_client
 from ._group import GroupMember
 from ._link import Link
 from ._offsets import Offsets
@@ -174,7 +174,7 @@ class Engine:
         """Questions about partitions, by a consumer that reads nothing."""
         reader = AIOKafkaConsumer(**client_options(self._options, self._config.source))
         try:
-            await ask(reader.start)
+            await ask(partial(start_client, reader.start))
             yield self._make_offsets(reader)
         finally:
             # It is shielded, and has a deadline of its own.

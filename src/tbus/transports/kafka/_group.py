@@ -40,7 +40,7 @@ from ..._config import KafkaOptions
 from ..._errors import TbusError
 from ..._events import Event, PartitionsAssigned, PartitionsRevoked, RetentionTook
 from ..._marks import Mark, decode
-from ._clients import client_options, close_client
+from ._clients import client_options, close_client, start_client
 from ._committer import Committer
 from ._errors import LOST, describe, translated
 from ._fetching import Fetching
@@ -133,7 +133,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self._fetching = Fetching(self._client, self._offsets, self.topics)
 
     async def _start_client(self) -> None:
-        await self._client.start()
+        await start_client(self._client.start)
         self._committer.coordinator = self._client._coordinator
 
     # Topics

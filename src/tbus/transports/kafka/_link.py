@@ -18,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from ..._config import KafkaOptions
 from ..._errors import ConfigurationError, TransportLost
 from ..._events import Connected, ConnectionLost, Event, Reconnecting
-from ._clients import client_options, close_client
+from ._clients import client_options, close_client, start_client
 from ._errors import LOST, describe
 
 logger = logging.getLogger("tbus.kafka")
@@ -70,7 +70,7 @@ class Link:
                 while True:
                     attempt += 1
                     try:
-                        await self.admin.start()
+                        await start_client(self.admin.start)
                         break
                     except (
                         kafka.AuthenticationFailedError,

@@ -19,7 +19,7 @@ from aiokafka import errors as kafka
 from aiokafka.structs import TopicPartition
 
 from ..._config import KafkaOptions
-from ._clients import client_options, close_client
+from ._clients import client_options, close_client, start_client
 from ._errors import LOST, describe
 
 logger = logging.getLogger("tbus.kafka")
@@ -140,7 +140,7 @@ class Producers:
             producer = Producer(self._make())
             started = False
             try:
-                await producer.client.start()
+                await start_client(producer.client.start)
                 started = True
             except (kafka.KafkaError, *LOST) as error:
                 logger.debug("starting a producer: %s", describe(error))

@@ -14,7 +14,7 @@ from aiokafka.structs import TopicPartition
 
 from ..._config import KafkaOptions
 from ..._errors import TbusError
-from ._clients import client_options, close_client
+from ._clients import client_options, close_client, start_client
 from ._errors import LOST, translated
 from ._fetching import Fetching
 from ._offsets import Offsets
@@ -65,7 +65,7 @@ class SoloReader:
         """
         request = self.consumer.request
         try:
-            await self._client.start()
+            await start_client(self._client.start)
             everyone = [TopicPartition(request.topic, number) for number in range(partitions)]
             starts = await self._offsets.starts(everyone, request.start)
             self._client.assign(everyone)
