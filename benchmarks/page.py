@@ -6,18 +6,21 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from .plans import COMPARISONS, CROSSING, CURE_COST, IDLE_TASKS, Comparison
+from .comparisons import COMPARISONS
+from .kafka_page import kills_laws, kills_part, loops_laws, loops_part
+from .plans import CROSSING, CURE_COST, IDLE_TASKS, Comparison
 from .tables import shown, table
 
 Results = Mapping[str, Any]
 
 INTRODUCTION = """\
 Every contestant runs in a process of its own, over a topic of its own in the memory of one \
-nats-server that the benchmark started (loopback, JetStream). Contestants run in turn, round after \
-round: A B C A B C. A figure is the median of the rounds, with the smallest and the largest; \
-a ratio is taken within each round, tbus over the other, and its median and spread are told. \
-Events are envelopes of exactly 256 bytes. Absolute figures are this machine's; the ratios are \
-what can be compared. A contestant that loses, repeats or reorders an event stops the run."""
+nats-server that the benchmark started (loopback, JetStream), or on one Apache Kafka broker that \
+it started. Contestants run in turn, round after round: A B C A B C. A figure is the median of \
+the rounds, with the smallest and the largest; a ratio is taken within each round, tbus over the \
+other, and its median and spread are told. Events are envelopes of exactly 256 bytes. Absolute \
+figures are this machine's; the ratios are what can be compared. A contestant that loses, repeats \
+or reorders an event stops the run."""
 
 
 def page(results: Results) -> str:
@@ -30,6 +33,10 @@ def page(results: Results) -> str:
     for name, comparison in COMPARISONS.items():
         if name in entries:
             parts.append(_comparison(comparison, entries[name]))
+    if "kafka-kills" in entries:
+        parts.append(kills_part(entries["kafka-kills"]))
+    if "kafka-loops" in entries:
+        parts.append(loops_part(entries["kafka-loops"]))
     if "fairness" in entries:
         parts.append(_fairness(entries["fairness"]))
     if "tasks" in entries:
@@ -40,11 +47,12 @@ def page(results: Results) -> str:
 def _machine(machine: Mapping[str, Any]) -> str:
     packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
     changed = machine["changed_files"]
+    broker = f"; {machine['kafka']}" if "kafka" in machine else ""
     state = f", with {changed} changed files" if changed else ""
     return (
         f"Measured {machine['when']} on {machine['cores']} cores, {machine['processor']},"
         f" {machine['system']}, {machine['python']} (load before: {machine['load_before']});"
-        f" commit {machine['commit']}{state}; {packages}."
+        f" commit {machine['commit']}{state}; {packages}{broker}."
     )
 
 
@@ -93,9 +101,15 @@ def _verdicts(entries: Mapping[str, Any]) -> str:
                     said(target_.is_met(reached)),
                 ]
             )
-    if "tasks" in entries:
-        for name, met in _laws(entries["tasks"]).items():
-            rows.append([f"tasks: {name}", "", "", said(met)])
+    for name, laws in (
+        ("kafka-kills", kills_laws),
+        ("kafka-loops", loops_laws),
+        ("tasks", _laws),
+    ):
+        if name in entries:
+            rows += [
+                [f"{name}: {law}", "", "", said(met)] for law, met in laws(entries[name]).items()
+            ]
     return table(["what", "target", "reached", ""], rows) if rows else ""
 
 

@@ -15,10 +15,12 @@ class Contestant:
     Attributes:
         name: of the function, see `contestants`.
         label: for people.
+        share: of the events, for one that is so slow that all of them would take minutes.
     """
 
     name: str
     label: str
+    share: float = 1.0
 
 
 @attrs.frozen
@@ -58,6 +60,7 @@ class Comparison:
         contestants: in the order in which they run; the first is ours.
         targets: what is to be reached.
         topic: what a contestant finds: no topic, an empty one, or one with `count` events.
+        partitions: of that topic; None: as tbus makes it.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Comparison:
     contestants: tuple[Contestant, ...]
     targets: tuple[Target, ...]
     topic: Literal["none", "empty", "filled"] = "none"
+    partitions: int | None = None
 
     @property
     def ours(self) -> Contestant:
@@ -175,10 +179,6 @@ MEMORY = Comparison(
         Target("at least", 300_000, "rate", fair=False),
     ),
 )
-
-COMPARISONS: Mapping[str, Comparison] = {
-    comparison.name: comparison for comparison in (PUBLISH, LATENCY, CONSUME, MEMORY)
-}
 
 SLICES = (0.2, 2.0, 10.0)
 """Milliseconds that a busy side burns between two passes of its loop."""

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from . import holdings
+from . import holdings, kafka_kills, kafka_loops
+from .comparisons import COMPARISONS
 from .contestants import cost_name, crossing_name
-from .plans import COMPARISONS, SIDES, SLICES, Comparison
+from .plans import SIDES, SLICES, Comparison
 from .rounds import compare, in_a_process, in_turn
 from .tables import ratios, spread
 from .workload import Figures, Job
 
-NAMES = (*COMPARISONS, "fairness", "tasks")
+NAMES = (*COMPARISONS, "kafka-kills", "kafka-loops", "fairness", "tasks")
 
 PROBES = 300
 
@@ -28,6 +29,10 @@ async def measure(name: str, url: str, rounds: int, scale: float) -> dict[str, A
         return await _fairness(url, rounds, scale)
     if name == "tasks":
         return await _tasks(url, scale)
+    if name == "kafka-kills":
+        return await kafka_kills.measure_kills(url, rounds, scale)
+    if name == "kafka-loops":
+        return await in_a_process(kafka_loops.kafka_loops.__name__, Job(url, "loops", 1))
     comparison = COMPARISONS[name]
     count, taken = await compare(comparison, url, rounds, scale)
     return summary(comparison, count, taken)

@@ -18,6 +18,8 @@ from tbus import TopicOptions, open_bus
 from .plans import Comparison
 from .workload import Figures, Job, envelopes
 
+ROOT = Path(__file__).parents[1]
+
 Measure = Callable[[str], Awaitable[Figures]]
 
 TIME_LIMIT = 600
@@ -40,19 +42,21 @@ async def compare(
     """Run a comparison; returns the events for each contestant, and its figures by round."""
     count = max(200, int(comparison.count * scale))
 
-    async def measure(name: str) -> Figures:
-        async with open_topic(url, comparison.topic, count) as topic:
-            return await in_a_process(name, Job(url, topic, count))
+    shares = {contestant.name: contestant.share for contestant in comparison.contestants}
 
-    names = [contestant.name for contestant in comparison.contestants]
-    return count, await in_turn(names, rounds, measure)
+    async def measure(name: str) -> Figures:
+        share = max(200, int(count * shares[name]))
+        async with open_topic(url, comparison.topic, share, comparison.partitions) as topic:
+            return await in_a_process(name, Job(url, topic, share))
+
+    return count, await in_turn(list(shares), rounds, measure)
 
 
 @asynccontextmanager
 async def open_topic(
-    url: str, wanted: Literal["none", "empty", "filled"], count: int
+    url: str, wanted: Literal["none", "empty", "filled"], count: int, partitions: int | None = None
 ) -> AsyncIterator[str]:
-    """A topic for one contestant, in the server's memory; gone afterwards.
+    """A topic for one contestant, in the server's memory where it has one; gone afterwards.
 
     The same for all: made by tbus, and filled by it.
     """
@@ -60,8 +64,12 @@ async def open_topic(
     if wanted == "none":
         yield topic
         return
+    if partitions is None:
+        options = TopicOptions(storage="memory")
+    else:
+        options = TopicOptions(partitions=partitions)
     async with open_bus(url) as bus:
-        await bus.configure_topic(topic, TopicOptions(storage="memory"))
+        await bus.configure_topic(topic, options)
         if wanted == "filled":
             async with bus.open_publisher() as publisher:
                 for envelope in envelopes(count):
@@ -74,6 +82,16 @@ async def open_topic(
                 await bus.remove_topic(topic)
 
 
+def contestant_command(name: str, job: Job) -> list[str]:
+    """What runs a contestant in a process of its own."""
+    return [sys.executable, "-m", "benchmarks", "contestant", name, job.topic, str(job.count)]
+
+
+def contestant_environment(job: Job) -> dict[str, str]:
+    """The server's address with what is secret in it, where a process list does not show it."""
+    return {**os.environ, "TBUS_BENCH_URL": job.url}
+
+
 async def in_a_process(name: str, job: Job) -> Figures:
     """One contestant's figures.
 
@@ -82,9 +100,9 @@ async def in_a_process(name: str, job: Job) -> Figures:
     """
     with trio.fail_after(TIME_LIMIT):
         done = await trio.run_process(
-            [sys.executable, "-m", "benchmarks", "contestant", name, job.topic, str(job.count)],
-            cwd=Path(__file__).parents[1],
-            env={**os.environ, "TBUS_BENCH_URL": job.url},  # not where a process list shows it
+            contestant_command(name, job),
+            cwd=ROOT,
+            env=contestant_environment(job),
             capture_stdout=True,
             capture_stderr=True,
             check=False,

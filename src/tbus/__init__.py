@@ -7,6 +7,9 @@
 Everything a bus starts lives in nurseries that it owns: leaving the block leaves nothing.
 """
 
+from . import _early  # before all others: it answers Ctrl-C while they are read
+
+# isort: split
 from ._bus import Bus, Health
 from ._census import Census
 from ._config import (
@@ -47,6 +50,8 @@ from ._events import (
     EventsMissed,
     FeedReset,
     KeyBacklog,
+    KeyParked,
+    KeyReleased,
     MessageRetried,
     PartitionsAssigned,
     PartitionsRevoked,
@@ -61,6 +66,7 @@ from ._messages import Messages, PulledMessage
 from ._open import open_bus
 from ._pace import AdaptiveRate, Rate
 from ._publisher import PipelinedPublisher, PublisherStatistics
+from ._quarantine import ParkedKey, Quarantine
 from ._retry import Backoff, Retry
 from ._subscription import Subscription, SubscriptionStatistics
 from ._topic import TopicOptions
@@ -97,6 +103,8 @@ __all__ = [
     "InvalidTopic",
     "KafkaOptions",
     "KeyBacklog",
+    "KeyParked",
+    "KeyReleased",
     "Lag",
     "MemoryOptions",
     "Message",
@@ -105,6 +113,7 @@ __all__ = [
     "MessagesLost",
     "NatsOptions",
     "OutcomeUnknown",
+    "ParkedKey",
     "PartitionLag",
     "PartitionsAssigned",
     "PartitionsRevoked",
@@ -116,6 +125,7 @@ __all__ = [
     "PublishRefused",
     "PublisherStatistics",
     "PulledMessage",
+    "Quarantine",
     "Rate",
     "Receipt",
     "Reconnecting",
@@ -135,3 +145,5 @@ __all__ = [
     "__version__",
     "open_bus",
 ]
+
+_early.end()

@@ -40,6 +40,7 @@ from ._message import Position, Receipt
 from ._messages import Messages
 from ._pace import Rate
 from ._publisher import PipelinedPublisher, Publisher
+from ._quarantine import Action, Quarantine
 from ._requests import (
     check_count,
     check_dead_letters,
@@ -104,7 +105,7 @@ class Bus:
         self._hub = hub
         self._held = held
         self._timers = Timers(runtime)
-        self._pool = WorkerPool(runtime, nursery, config.concurrency)
+        self._pool = WorkerPool(runtime, nursery, config.concurrency, self._timers, config.grace)
         self._publisher = Publisher(transport, runtime, config.publish_timeout, config.publish_rate)
         self._graveyard = Graveyard(transport, self._publisher, runtime, config)
         self._readers: dict[tuple[str, str | None, int], HandlerSource | Messages | None] = {}
@@ -192,6 +193,7 @@ class Bus:
         start: Start | None = None,
         decode: Any = None,
         rate: Rate | float | None = None,
+        quarantine: Quarantine | Action | None = None,
     ) -> Subscription:
         """Have a handler called for every message of a topic.
 
@@ -221,6 +223,11 @@ class Bus:
             rate: how fast handlers are begun, retries included: runs per second, a `Rate` or
                 an `AdaptiveRate` (default: as fast as they come). What waits keeps its key
                 and no worker; other subscriptions go on.
+            quarantine: what becomes of a key whose message has used up its attempts: "park"
+                (that message and all later ones of the key wait until
+                `Subscription.release`), "dead_letter" (they all go there, in order), or
+                `Quarantine` with more to say. By default that message alone is
+                dead-lettered, and the key goes on.
 
         Raises:
             ConfigurationError, InvalidTopic: nothing was asked of the broker.
@@ -232,7 +239,7 @@ class Bus:
         source = HandlerSource(topic, group, handler, decode, timeout, self._pool)
         intake = await self._open_intake(
             source, topic, group, concurrency, max_in_flight, order, timeout, retry,
-            dead_letter, start, rate, source.on_ready,
+            dead_letter, start, rate, source.on_ready, quarantine,
         )  # fmt: skip
         source.attach(intake)
         self._start("pull loop", topic, intake.run)
@@ -291,10 +298,11 @@ class Bus:
         start: Start | None,
         rate: Rate | float | None,
         on_ready: Callable[[], None],
+        quarantine: Quarantine | Action | None = None,
     ) -> Intake:
         options, wanted = check_subscription(
             self.config, topic, group, concurrency, max_in_flight, order, timeout, retry,
-            dead_letter, start, rate,
+            dead_letter, start, rate, quarantine,
         )  # fmt: skip
         self._may_subscribe()
         name = (topic, group, 0 if group is not None else id(reader))
@@ -545,7 +553,7 @@ class Bus:
     async def _close_source(self, source: HandlerSource, closed: anyio.Event) -> None:
         try:
             deadline = self._runtime.clock() + self.config.grace
-            await self._wait_idle([(source, source.intake)], deadline)
+            await self._wait_idle([(source, source.intake)], deadline, deadline)
             left = max(SETTLE_WAIT, deadline - self._runtime.clock())
             await self._close_feeds([source.intake.feed], left)
         finally:
@@ -553,18 +561,31 @@ class Bus:
             closed.set()
 
     async def _wait_idle(
-        self, intakes: list[tuple[HandlerSource | Messages, Intake]], deadline: float
+        self,
+        intakes: list[tuple[HandlerSource | Messages, Intake]],
+        deadline: float,
+        cut: float,
     ) -> None:
-        """Let handlers finish until the deadline, then cancel them."""
+        """Let handlers finish until the deadline, then cancel them; what they shielded may go
+        on until `cut`."""
         with self._runtime.open_scope() as scope:
             scope.deadline = deadline
             for _, intake in intakes:
                 await intake.wait_idle()
+        sources = [reader for reader, _ in intakes if isinstance(reader, HandlerSource)]
+        shielded = False
         for reader, _ in intakes:
             if isinstance(reader, HandlerSource):
-                reader.evict()
+                shielded |= reader.evict(cut)
             else:
                 reader.give_back()
+        if shielded:
+            with self._runtime.open_scope() as scope:
+                scope.deadline = cut
+                for _, intake in intakes:
+                    await intake.wait_idle()
+            for source in sources:
+                source.evict(self._runtime.clock())
         with self._runtime.open_scope() as scope:
             scope.deadline = self._runtime.clock() + EVICT_WAIT
             for _, intake in intakes:
@@ -594,7 +615,8 @@ class Bus:
         """Steps 1 to 5 of the end. Shielded by the caller; bounded."""
         clock = self._runtime.clock
         grace = self.config.grace if graceful else 0.0
-        deadline = clock() + grace
+        begun = clock()
+        deadline = begun + grace
         self._hub.emit(Draining(grace))
         self._ending = True
         self.draining.set()
@@ -605,7 +627,7 @@ class Bus:
             else:
                 reader.end()
                 intake.stop()
-        await self._wait_idle(intakes, deadline)
+        await self._wait_idle(intakes, deadline, begun + self.config.grace)
         await self._close_feeds(
             [intake.feed for _, intake in intakes], max(SETTLE_WAIT, deadline - clock())
         )

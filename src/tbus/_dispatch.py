@@ -35,6 +35,11 @@ class LaneState(Enum):
 _READY, _RUNNING, _GONE = LaneState.READY, LaneState.RUNNING, LaneState.GONE
 
 
+LONG = 32
+"""Messages from which on a lane is a deque: made for each key, one would cost more than all else
+that is done with the key's message."""
+
+
 class Lane(Generic[T]):
     """The messages of one key, in order; the head is the one that is handled or next."""
 
@@ -42,7 +47,7 @@ class Lane(Generic[T]):
 
     def __init__(self, key: Hashable, item: T) -> None:
         self.key = key
-        self.items: deque[T] = deque((item,))
+        self.items: list[T] | deque[T] = [item]
         self.state = _READY
 
     def __len__(self) -> int:
@@ -94,7 +99,10 @@ class KeyedDispatcher(Generic[T]):
             return lane
         found = self._lanes.get(key)
         if found is not None:
-            found.items.append(item)
+            items = found.items
+            if len(items) == LONG and type(items) is list:
+                items = found.items = deque(items)
+            items.append(item)
             return found
         lane = self._lanes[key] = Lane(key, item)
         self._ready.append(lane)
@@ -115,9 +123,10 @@ class KeyedDispatcher(Generic[T]):
         if lane.state is not _RUNNING:
             raise RuntimeError(f"lane of key {lane.key!r} is {lane.state.value}, not running")
         self.running -= 1
-        item = lane.items.popleft()
+        items = lane.items
+        item = items.pop(0) if type(items) is list else items.popleft()  # type: ignore[union-attr]
         self._size -= 1
-        if lane.items:
+        if items:
             lane.state = _READY
             self._ready.append(lane)
         else:
@@ -142,6 +151,38 @@ class KeyedDispatcher(Generic[T]):
         lane.state = LaneState.READY
         self._ready.append(lane)
         return True
+
+    def lane(self, key: Hashable) -> Lane[T] | None:
+        """The lane of a key, if it has messages here."""
+        return self._lanes.get(key)
+
+    def withdraw(self, lane: Lane[T]) -> bool:
+        """A ready lane is held from now on. False if it is not ready. O(1) for the one that
+        was made ready last."""
+        if lane.state is not _READY:
+            return False
+        if self._ready[-1] is lane:
+            self._ready.pop()
+        else:
+            self._ready.remove(lane)
+        lane.state = LaneState.HELD
+        return True
+
+    def split(self, lane: Lane[T], at: int) -> list[T]:
+        """Take out the messages of one lane from the `at`-th on; the head of one that is
+        running stays."""
+        if lane.state is _RUNNING and at < 1:
+            raise RuntimeError(f"lane of key {lane.key!r} is running: its head stays")
+        taken = [lane.items.pop() for _ in range(len(lane.items) - at)]
+        taken.reverse()
+        self._size -= len(taken)
+        if not lane.items:
+            if lane.state is _READY:
+                self._ready.remove(lane)
+            lane.state = _GONE
+            self._keyless.discard(lane)
+            self._lanes.pop(lane.key, None)
+        return taken
 
     def running_items(self) -> list[T]:
         """The heads that are being handled."""

@@ -92,22 +92,27 @@ def new_event_id() -> str:
 
 
 class EventIds:
-    """Makes ids like `new_event_id`, many of them: the noise is drawn in blocks, for every
-    draw gives the interpreter to another thread. Not to be shared with a forked process."""
+    """Makes ids like `new_event_id`, many of them. What does not depend on the time is made in
+    blocks, for every draw of noise gives the interpreter to another thread; what changes with
+    the millisecond is kept through it. Not to be shared with a forked process."""
 
-    __slots__ = ("_at", "_noise")
+    __slots__ = ("_millisecond", "_rest", "_start")
 
     def __init__(self) -> None:
-        self._noise = ""
-        self._at = 0
+        self._rest: list[str] = []
+        self._millisecond = -1
+        self._start = ""
 
     def new(self) -> str:
         """A new UUIDv7."""
-        at = self._at
-        if at >= len(self._noise):
-            self._noise, at = urandom(_BLOCK).hex(), 0
-        self._at = at + 16
-        return _event_id(self._noise[at : at + 16])
+        if not self._rest:
+            noise = urandom(_BLOCK).hex()
+            self._rest = [_rest(noise[at : at + 16]) for at in range(0, len(noise), 16)]
+        millisecond, below = divmod(time_ns(), 1_000_000)
+        if millisecond != self._millisecond:
+            self._millisecond = millisecond
+            self._start = f"{millisecond >> 16:08x}-{millisecond & 0xFFFF:04x}-7"
+        return self._start + _BELOW[(below << 12) // 1_000_000] + self._rest.pop()
 
 
 _BLOCK: Final = 8 * 256
@@ -118,7 +123,15 @@ def _event_id(noise: str) -> str:
     milliseconds = nanoseconds // 1_000_000
     below = (nanoseconds - milliseconds * 1_000_000) * 4096 // 1_000_000
     time = (milliseconds << 16 | 0x7000 | below).to_bytes(8).hex("-", 2)
-    return f"{time[:4]}{time[5:]}-{_VARIANT[noise[0]]}{noise[1:4]}-{noise[4:]}"
+    return f"{time[:4]}{time[5:]}{_rest(noise)}"
+
+
+def _rest(noise: str) -> str:
+    """What stands behind the time: the variant and the noise."""
+    return f"-{_VARIANT[noise[0]]}{noise[1:4]}-{noise[4:]}"
+
+
+_BELOW: Final = [f"{number:03x}" for number in range(4096)]
 
 
 # The two bits that name the variant, before two random ones.

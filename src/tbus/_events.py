@@ -134,6 +134,37 @@ class KeyBacklog(Event):
 
 
 @attrs.frozen
+class KeyParked(Event):
+    """The handler does not get the messages of a key any more, until it is released.
+
+    Attributes:
+        waiting: messages of it that are here.
+        reason: what its message failed with, or what `Subscription.park` was told.
+    """
+
+    topic: str
+    group: str | None
+    key: str
+    waiting: int
+    reason: str
+
+
+@attrs.frozen
+class KeyReleased(Event):
+    """The handler gets the messages of a key again: it was released, or another process has
+    its partition now.
+
+    Attributes:
+        waiting: messages of it that are here.
+    """
+
+    topic: str
+    group: str | None
+    key: str
+    waiting: int
+
+
+@attrs.frozen
 class RetentionTook(Event):
     """Messages were removed by retention before the group had read them."""
 

@@ -10,18 +10,28 @@ handled, discarded, or stored in its dead-letter topic; until then it keeps its 
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from functools import partial
 
 import attrs
 
 from ._dispatch import KeyedDispatcher, Lane, LaneState
-from ._errors import InvalidEnvelope, TbusError, text_of
-from ._events import DeadLettered, Discarded, KeyBacklog, MessageRetried, Stalled
+from ._errors import InvalidEnvelope, Reject, TbusError, text_of
+from ._events import (
+    DeadLettered,
+    Discarded,
+    KeyBacklog,
+    MessageRetried,
+    Stalled,
+)
 from ._keys import find_key
 from ._leaving import Leaving
-from ._message import Message
+from ._message import Delivery, Message
 from ._pace import Pace, Rate
+from ._parked_keys import ParkedKeys
+from ._parking import Parking
+from ._quarantine import Quarantine
 from ._retry import Drop, GiveUp, Retry, RetryIn, decide
 from ._runtime import Runtime
 from ._throttle import PacedDispatcher
@@ -44,6 +54,8 @@ class IntakeOptions:
         dead_letter: the topic for messages that cannot be handled, or None: hold them.
         timeout: seconds for one handler run.
         rate: how fast handlers are begun, or None.
+        quarantine: what becomes of a key whose message has used up its attempts, or None:
+            that message alone is dead-lettered.
     """
 
     concurrency: int
@@ -53,6 +65,7 @@ class IntakeOptions:
     dead_letter: str | None
     timeout: float
     rate: Rate | None = None
+    quarantine: Quarantine | None = None
 
 
 class Intake:
@@ -96,6 +109,9 @@ class Intake:
         self._first_failed: dict[Message, float] = {}
         self.graves: dict[Message, _Grave] = {}
         self._waiting: dict[Lane[Message], Timer] = {}
+        self._parking = self._make_parking(options)
+        self._wards = self._parking.wards
+        self.keys = ParkedKeys(topic, group, self._parking, feed, emit, self._go_on)
         self._draining = False
         self._idle = runtime.one_shot()
         self._leaving = Leaving()
@@ -123,6 +139,9 @@ class Intake:
                 self._hand_over(deliveries[start : start + HAND_OVER])
 
     def _hand_over(self, deliveries: object) -> None:
+        if self._wards:
+            self._hand_over_parked(deliveries)  # type: ignore[arg-type]
+            return
         push = self.dispatcher.push
         topic, group, order = self.topic, self.group, self.options.order
         half = self.options.max_in_flight // 2
@@ -147,6 +166,8 @@ class Intake:
     def done(self, lane: Lane[Message]) -> None:
         """The head was handled."""
         message = self.dispatcher.finish(lane)
+        if self._wards:
+            self._parking.finished(lane)
         if self._first_failed:
             self._first_failed.pop(message, None)
         self.feed.settle(message.delivery, Verdict.DONE)
@@ -166,7 +187,9 @@ class Intake:
         decision = decide(self.options.retry, message.attempt, error, random.random)
         if self._pace is not None and not isinstance(decision, Drop):
             self._pace.failed()
-        if isinstance(decision, RetryIn):
+        if self._is_quarantined(lane, decision, error):
+            await self._keep_parked(lane, decision, error, now)
+        elif isinstance(decision, RetryIn):
             self._emit(
                 MessageRetried(
                     self.topic, self.group, message.key, str(message.position), message.attempt,
@@ -231,11 +254,14 @@ class Intake:
             message.attempt += 1
         self._hold(lane, delay)
 
-    def _hold(self, lane: Lane[Message], delay: float) -> None:
+    def _hold(self, lane: Lane[Message], delay: float | None) -> None:
+        """Let the head wait: for so many seconds, or (None) until its key is released."""
         self.dispatcher.hold(lane)
         if self._leaving and self._let_go(lane.head):
             pass
         elif not self._draining:
+            if delay is None:
+                return
             self._waiting[lane] = self._timers.call_later(delay, partial(self._release, lane))
         elif not self.dispatcher.running:
             self._idle.set()
@@ -243,6 +269,83 @@ class Intake:
     def _release(self, lane: Lane[Message]) -> None:
         self._waiting.pop(lane, None)
         if not self._draining and self.dispatcher.release(lane):
+            self._on_ready()
+
+    # Parked keys
+
+    def _make_parking(self, options: IntakeOptions) -> Parking:
+        quarantine = options.quarantine or Quarantine()
+        limit = quarantine.limit or max(1, options.max_in_flight // 4)
+        return Parking(
+            self.dispatcher,
+            quarantine,
+            None if options.dead_letter is None else limit,
+            doom=self._doom,
+            renew=self._renew,
+            calm=self._calm,
+            now=lambda: datetime.now(UTC),
+        )
+
+    def _hand_over_parked(self, deliveries: Iterable[Delivery]) -> None:
+        """The same as `_hand_over` while keys are parked: message by message."""
+        wards = self._wards
+        for delivery in deliveries:
+            key, decoded = (delivery.key, None) if delivery.keyed else find_key(delivery)
+            message = Message(self.topic, key, self.group, delivery, 1, decoded)
+            ward = None if key is None else wards.get(key)
+            if ward is None:
+                self.dispatcher.push(key, message)
+            else:
+                self._parking.push(ward, message)
+        self._on_ready()
+
+    def _is_quarantined(
+        self, lane: Lane[Message], decision: RetryIn | Drop | GiveUp, error: Exception
+    ) -> bool:
+        """Whether the failed head's key is parked, from now on or since before."""
+        key = lane.head.key
+        if key is None or isinstance(decision, Drop):
+            return False
+        if key in self._wards:
+            return True
+        return (
+            isinstance(decision, GiveUp)
+            and self.options.quarantine is not None
+            and not isinstance(error, Reject)  # a verdict on one message, not on its key
+            and self.keys.park_failed(key, decision.reason)
+        )
+
+    async def _keep_parked(
+        self, lane: Lane[Message], decision: RetryIn | Drop | GiveUp, error: Exception, now: float
+    ) -> None:
+        key = lane.head.key
+        assert key is not None
+        ward = self._wards[key]
+        if ward.waits:
+            self._hold(lane, None)
+            return
+        reason = decision.reason if isinstance(decision, GiveUp) else ward.reason
+        self.graves[lane.head] = _Grave(GiveUp(reason), error, now)
+        await self._try_to_bury(lane)
+
+    def _doom(self, message: Message, reason: str) -> None:
+        if message not in self.graves:
+            now = self._runtime.clock()
+            self._first_failed.setdefault(message, now)
+            self.graves[message] = _Grave(GiveUp(reason), None, now)
+            message.attempt -= 1  # it tells how often a handler ran
+
+    def _renew(self, message: Message) -> None:
+        self._forget_message(message)
+        message.attempt = 1
+
+    def _calm(self, lane: Lane[Message]) -> None:
+        timer = self._waiting.pop(lane, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _go_on(self) -> None:
+        if self.dispatcher.ready:
             self._on_ready()
 
     # Partitions that go
@@ -266,6 +369,7 @@ class Intake:
             self._forget_message(message)
         for lane in [lane for lane in self._waiting if lane.state is not LaneState.HELD]:
             self._waiting.pop(lane).cancel()
+        self.keys.forget(partitions)
         if self.dispatcher.ready:
             self._on_ready()
 
@@ -291,6 +395,7 @@ class Intake:
         if self._draining:
             return
         self._draining = True
+        self.keys.stop()
         self.feed.stop()
         for timer in self._waiting.values():
             timer.cancel()
@@ -309,7 +414,7 @@ class _Grave:
     """Why a message is to be dead-lettered, and how often that was tried."""
 
     decision: GiveUp
-    error: Exception
+    error: Exception | None
     dug: float
     """Clock time of the last failure."""
     tries: int = 0

@@ -10,6 +10,7 @@ import msgspec
 
 from ._envelope import Envelope
 from ._errors import InvalidEnvelope, TbusError
+from ._shield import ShieldedBlock
 
 Headers = tuple[tuple[str, str], ...]
 """Ordered pairs; a name may come more than once."""
@@ -163,3 +164,23 @@ class Message:
         if isinstance(decoded, InvalidEnvelope):
             raise decoded
         return decoded
+
+    def shielded(self) -> ShieldedBlock:
+        """In the handler of this message: `async with message.shielded():` around what should
+        not be cut in the middle.
+
+        A cancellation from outside, at the end of the bus or of the subscription or because the
+        partition went to another owner, is held off until the block ends; if the block is the
+        handler's last act, the message is settled as handled. It holds `grace` seconds after
+        the cancellation was asked for, and no longer than a graceful end or closing allows;
+        then the block is cut. A handler's `timeout` counts on inside, holds off as long,
+        and is a failed attempt as ever, unless the handler ends with the block.
+
+        Blocks may be nested, and opened by tasks that the handler started. One that was
+        cancelled before does not enter: entering is a checkpoint, leaving is none.
+
+        Raises:
+            RuntimeError: on entering, where no handler runs for this message. For those of
+                `open_messages` the loop is the program's own, and so are its shields.
+        """
+        return ShieldedBlock(self)

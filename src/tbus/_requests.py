@@ -11,6 +11,7 @@ from ._errors import ConfigurationError
 from ._intake import IntakeOptions
 from ._message import Position
 from ._pace import Rate, as_rate
+from ._quarantine import Action, Quarantine, as_quarantine
 from ._retry import Retry
 from ._topic import TopicOptions, check_group, check_topic
 from ._transport import FeedRequest, Order, Start
@@ -28,6 +29,7 @@ def check_subscription(
     dead_letter: str | None,
     start: Start | None,
     rate: Rate | float | None = None,
+    quarantine: Quarantine | Action | None = None,
 ) -> tuple[IntakeOptions, FeedRequest]:
     """The arguments of `Bus.subscribe`, with their defaults, for the intake and the broker.
 
@@ -49,6 +51,7 @@ def check_subscription(
         dead_letter=_check_dead_letter(dead_letter, topic),
         timeout=check_seconds("timeout", timeout),
         rate=_check_rate(rate),
+        quarantine=_check_quarantine(quarantine, order, dead_letter),
     )
     wanted = FeedRequest(
         topic=topic,
@@ -142,6 +145,25 @@ def _check_rate(rate: Any) -> Rate | None:
             "messages per second, a Rate(...), or None", field="rate", value=rate
         )
     return found
+
+
+def _check_quarantine(value: Any, order: Order, dead_letter: str | None) -> Quarantine | None:
+    quarantine = as_quarantine(value)
+    if quarantine is None:
+        return None
+    if order != "key":
+        raise ConfigurationError(
+            f"a key can be parked with order='key' only, and this is {order!r}",
+            field="quarantine",
+            value=value,
+        )
+    if quarantine.action == "dead_letter" and dead_letter is None:
+        raise ConfigurationError(
+            "'dead_letter' needs a dead-letter topic; without one, 'park' is possible",
+            field="quarantine",
+            value=value,
+        )
+    return quarantine
 
 
 def _check_dead_letter(dead_letter: Any, topic: str) -> str | None:

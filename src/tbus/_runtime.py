@@ -24,6 +24,7 @@ class Scope(Protocol):
     """What Trio's and anyio's cancel scopes have in common, as far as tbus uses it."""
 
     deadline: float
+    shield: bool
 
     @property
     def cancel_called(self) -> bool: ...

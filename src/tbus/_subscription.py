@@ -7,13 +7,15 @@ from functools import partial
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import attrs
 import msgspec
 
 from ._dispatch import KeyedDispatcher, Lane
-from ._errors import InvalidEnvelope
+from ._errors import ConfigurationError, InvalidEnvelope
 from ._intake import Intake
 from ._message import Message
+from ._quarantine import ParkedKey
 from ._workers import WorkerPool
 
 Handler = Callable[..., Awaitable[object]]
@@ -60,6 +62,64 @@ class Subscription:
         Cancelled, the closing goes on all the same.
         """
         await self._close()
+
+    # Parked keys
+
+    def parked(self) -> tuple[ParkedKey, ...]:
+        """The keys that the handler does not get, the one parked first before the others."""
+        return self._source.intake.keys.parked()
+
+    def park(self, key: str, reason: str = "parked by call") -> bool:
+        """Park a key: the handler gets no more of it until `release`. What comes of it waits, or
+        goes to the dead-letter topic, as the subscription's `quarantine` says (by default
+        it waits). A handler that runs for it now goes on.
+
+        It is the remedy for a `KeyBacklog`, too: what is over the quarantine's `limit` goes to
+        the dead-letter topic, and the other keys have room again.
+
+        Args:
+            key: which; it need not have messages here.
+            reason: told by `parked`, events and dead letters.
+
+        Returns:
+            False if it is parked already, too many keys are, or the bus or the subscription
+            ends.
+
+        Raises:
+            ConfigurationError: it is no key, or the subscription's order is not by key.
+        """
+        if not isinstance(key, str):
+            raise ConfigurationError("a message's key, a string", field="key", value=key)
+        intake = self._source.intake
+        if intake.options.order != "key":
+            raise ConfigurationError(
+                f"a key can be parked with order='key' only, and this is {intake.options.order!r}",
+                field="key",
+                value=key,
+            )
+        return intake.keys.park(key, reason)
+
+    def release(self, key: str) -> bool:
+        """Hand a parked key back to the handler: what waits of it is handled in order, and
+        attempts begin anew. What went to the dead-letter topic stays there.
+
+        Returns:
+            False if it was not parked.
+        """
+        return self._source.intake.keys.release(key)
+
+    async def discard(self, key: str) -> int:
+        """Settle what waits of a parked key without handling it; each is told as a `Discarded`
+        event. The key stays parked: `release` it to go on with what comes next. What is being
+        handled or stored in the dead-letter topic right now is left alone.
+
+        Cancelled, it has discarded nothing.
+
+        Returns:
+            How many messages were settled.
+        """
+        await anyio.lowlevel.checkpoint()
+        return self._source.intake.keys.discard(key)
 
     def statistics(self) -> SubscriptionStatistics:
         """What it holds now."""
@@ -135,6 +195,8 @@ class HandlerSource:
         self.intake.stop()
         self._pool.withdraw(self)
 
-    def evict(self) -> None:
-        """Cancel the handlers that still run."""
-        self._pool.evict(self)
+    def evict(self, until: float | None = None) -> bool:
+        """Cancel the handlers that still run; shielded blocks hold until then, by default for
+        the grace period. Returns whether any does."""
+        self._pool.evict(self, until=until)
+        return self._pool.has_shielded(self)

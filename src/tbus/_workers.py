@@ -23,13 +23,14 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
-from contextvars import ContextVar
 from math import inf
 from typing import Protocol
 
 from ._dispatch import KeyedDispatcher, Lane
 from ._message import Message
 from ._runtime import Nursery, Runtime, Scope
+from ._shield import Shields, current_handling
+from ._timers import Timers
 
 logger = logging.getLogger("tbus")
 
@@ -41,8 +42,6 @@ SLICE_MESSAGES = 256
 
 DEADLINE_SLACK = 0.0005
 """Seconds by which a handler's deadline may be early."""
-
-_handling: ContextVar[object] = ContextVar("tbus handling")
 
 
 class Doomed(Exception):  # never leaves the bus
@@ -75,10 +74,24 @@ class Source(Protocol):
 
 
 class WorkerPool:
-    """Runs the heads of ready lanes in workers inside `nursery`, at most `limit`."""
+    """Runs the heads of ready lanes in workers inside `nursery`, at most `limit`.
 
-    def __init__(self, runtime: Runtime, nursery: Nursery, limit: int) -> None:
+    Args:
+        timers: for the limits of shielded blocks.
+        grace: seconds that these hold against a cancellation.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        nursery: Nursery,
+        limit: int,
+        timers: Timers | None = None,
+        grace: float = 0.0,
+    ) -> None:
         self.limit = limit
+        self.grace = grace
+        self.timers = Timers(runtime) if timers is None else timers
         self.peak = 0
         self._runtime = runtime
         self._nursery = nursery
@@ -110,9 +123,17 @@ class WorkerPool:
             source.queued = False
             self._round.remove(source)
 
-    def evict(self, source: Source, wanted: Callable[[Message], bool] | None = None) -> int:
+    def evict(
+        self,
+        source: Source,
+        wanted: Callable[[Message], bool] | None = None,
+        until: float | None = None,
+    ) -> int:
         """Cancel the handlers of a subscription, all or those of some messages: not a failure.
+        Shielded blocks hold until the clock says `until` (default: for the grace period).
         Returns how many."""
+        if until is None:
+            until = self._runtime.clock() + self.grace
         evicted = [
             w
             for w in self._workers
@@ -121,13 +142,17 @@ class WorkerPool:
             and (wanted is None or wanted(w.lane.items[0]))
         ]
         for worker in evicted:
-            worker.evicted = True
-            worker.scope.cancel()
+            worker.evict(until)
         return len(evicted)
+
+    def has_shielded(self, source: Source) -> bool:
+        """Whether handlers of a subscription are in shielded blocks."""
+        return any(bool(w.shields) for w in self._workers if w.source is source)
 
     def is_inside(self) -> bool:
         """Whether the caller is a handler of this pool, or was started by one."""
-        return _handling.get(None) is self
+        handling = current_handling.get()
+        return isinstance(handling, _Worker) and handling.pool is self
 
     def running(self) -> list[tuple[str, float]]:
         """Topic and clock time of the beginning, of every handler that runs now."""
@@ -160,7 +185,7 @@ class WorkerPool:
         )
 
     async def _work(self, worker: _Worker) -> None:
-        _handling.set(self)
+        current_handling.set(worker)
         started = False
         try:
             await self._runtime.checkpoint_if_cancelled()
@@ -191,8 +216,11 @@ class _Worker:
         self.lane: Lane[Message] | None = None
         self.scope: Scope
         self.evicted = False
+        self.until = inf
+        """Until when the shielded blocks of an evicted handler hold."""
+        self.shields: Shields | None = None
         self.since = 0.0
-        self._pool = pool
+        self.pool = pool
         self._runtime = runtime
 
     @property
@@ -205,6 +233,7 @@ class _Worker:
         failure: Exception | None = None
         more = True
         self.evicted = False
+        self.until = inf
         self.scope = self._runtime.open_scope()
         try:
             try:
@@ -231,7 +260,7 @@ class _Worker:
                 self.lane = None
 
     async def _handle_ready(self) -> bool:
-        pool = self._pool
+        pool = self.pool
         clock = self._runtime.clock
         scope = self.scope
         slice_start = now = clock()
@@ -270,6 +299,36 @@ class _Worker:
                 slice_start = now = clock()
                 timed_from = -inf
                 count = 0
+
+    # Shielded blocks
+
+    def evict(self, until: float) -> None:
+        """Cancel the handler that runs; its shielded blocks hold until then."""
+        self.evicted = True
+        self.until = min(self.until, until)
+        self.scope.cancel()
+        if self.shields:
+            self.shields.hold_until(until)
+
+    def handles(self, message: object) -> bool:
+        """Whether this is what runs now."""
+        return self.lane is not None and self.lane.items[0] is message
+
+    def open_shields(self) -> Shields:
+        """The blocks of the handler that runs now."""
+        if not self.shields:
+            limit = min(self.scope.deadline + self.pool.grace, self.until)
+            self.shields = Shields(self.pool.timers.call_at, self._runtime.clock, limit)
+        assert self.shields is not None
+        return self.shields
+
+    def open_scope(self) -> Scope:
+        """A new cancel scope."""
+        return self._runtime.open_scope()
+
+    async def checkpoint_if_cancelled(self) -> None:
+        """A checkpoint where there is a cancellation to deliver."""
+        await self._runtime.checkpoint_if_cancelled()
 
     def _without_errors(self, group: BaseExceptionGroup[BaseException]) -> BaseException:
         """A handler that is cancelled may raise beside the cancellation; its message comes

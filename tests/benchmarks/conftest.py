@@ -1,5 +1,5 @@
-"""The contestants drive nats-py themselves: without it there is nothing to test here."""
+"""The contestants drive nats-py and aiokafka themselves: without them there is nothing to test."""
 
 from importlib.util import find_spec
 
-collect_ignore_glob = [] if find_spec("nats") else ["test_*.py"]
+collect_ignore_glob = [] if find_spec("nats") and find_spec("aiokafka") else ["test_*.py"]

@@ -22,6 +22,15 @@ WAYS = {
 HELD = {"tasks": 3, "threads": 1, "files": 9, "processes": 0}
 
 
+def once(value):
+    return {"median": value, "min": value, "max": value}
+
+
+KILLED = {
+    "handled_before": once(50), "repeats": once(0), "repeated_ms": once(9), "missing": once(0),
+}  # fmt: skip
+
+
 @pytest.fixture
 def results():
     latency = summary(
@@ -49,6 +58,17 @@ def results():
             "latency": latency,
             "fairness": {"probes": 300, "rounds": 3, "rows": [row], "all": {}},
             "tasks": {"subscriptions": 5, "backends": {"nats": nats}},
+            "kafka-kills": {
+                "count": 100,
+                "rounds": 3,
+                "contestants": {
+                    "kafka_killed_tbus": {**KILLED, "repeats": once(7)},
+                    "kafka_killed_aiokafka": {**KILLED, "repeats": once(4321)},
+                },
+            },
+            "kafka-loops": {
+                topics: {"idle": 4, "loop": 15, "roles": {}} for topics in ("1", "5", "20")
+            },
         },
     }
     return json.loads(json.dumps(results))  # as it comes from a file
@@ -99,6 +119,24 @@ def test_a_broken_law_of_tasks_is_told(results, law, change):
     broken = copy.deepcopy(results)
     change(broken["results"]["tasks"]["backends"]["nats"])
     assert "**not reached**" in line_with(page(broken), law)
+
+
+def test_repeats_after_a_kill_are_told_of_each_consumer(results):
+    text = page(results)
+    assert "7 (7-7)" in line_with(text, "| tbus on Trio, in key order")
+    assert "4,321 (4,321-4,321)" in line_with(text, "| aiokafka, `getmany`, handler, `commit`")
+
+
+def test_a_message_that_is_missing_after_a_kill_is_told(results):
+    assert "**not reached**" not in line_with(page(results), "nothing is missing")
+    results["results"]["kafka-kills"]["contestants"]["kafka_killed_tbus"]["missing"]["max"] = 1
+    assert "**not reached**" in line_with(page(results), "nothing is missing")
+
+
+def test_tasks_that_grow_with_a_groups_topics_are_told(results):
+    assert "**not reached**" not in line_with(page(results), "any number of topics")
+    results["results"]["kafka-loops"]["20"]["loop"] = 16
+    assert "**not reached**" in line_with(page(results), "any number of topics")
 
 
 def test_a_slow_crossing_and_a_dear_cure_are_told(results):

@@ -2,8 +2,10 @@
 
 import pytest
 
+from benchmarks.comparisons import COMPARISONS
 from benchmarks.contestants import ON_ASYNCIO, ON_TRIO, faults
-from benchmarks.plans import COMPARISONS
+from benchmarks.kafka_kills import judge
+from benchmarks.kafka_workload import Timed
 from benchmarks.rounds import in_a_process, in_turn
 from benchmarks.workload import SIZE, Job, Observer, bodies, envelopes, percentile
 from tbus import Envelope
@@ -33,6 +35,27 @@ def test_every_contestant_of_a_plan_exists_and_ours_is_tbus():
         assert "tbus" in comparison.ours.name
         named = {target.against for target in comparison.targets} - {None}
         assert named <= {contestant.name for contestant in comparison.contestants}
+
+
+def test_contestants_that_are_slow_get_a_share_of_the_events_and_ours_gets_all():
+    for comparison in COMPARISONS.values():
+        assert comparison.ours.share == 1
+        assert all(0 < contestant.share <= 1 for contestant in comparison.contestants)
+
+
+def test_repeats_after_a_kill_are_what_both_handled_and_missing_is_what_neither_did():
+    before = [(0, 0), (1, 0), (0, 1)]
+    after = [(1, 0), (0, 1), (0, 2)]
+    assert judge(before, after, 5) == {"handled_before": 3, "repeats": 2, "missing": 1}
+    assert judge(before, [(1, 1), (0, 2)], 5)["repeats"] == 0
+
+
+def test_a_timed_observer_counts_from_the_first_event_and_tells_disorder():
+    seen = Timed(Job("kafka://", "t", 3))
+    assert [seen.see(*event) for event in (("a", 1), ("b", 1), ("a", 1))] == [False, False, True]
+    figures = seen.figures()
+    assert (figures["handled"], figures["violations"]) == (3, 1)
+    assert figures["rate"] > 0
 
 
 def test_figures_count_only_if_every_event_was_handled_once_and_in_order():

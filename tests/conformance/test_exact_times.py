@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 import trio
+import trio.testing
 
 from tbus import Retry, open_bus
 from tbus._errors import OutcomeUnknown, RetryAfter, TransportLost
@@ -156,6 +157,37 @@ async def test_a_handler_that_cannot_be_cancelled_does_not_hold_the_end_for_ever
         await publish_text(bus, "stubborn-topic", "a")
         await started.wait()
     assert any("stubborn-topic" in record.getMessage() for record in caplog.records)
+
+
+async def test_every_step_of_the_end_has_a_deadline_of_its_own(autojump_clock):
+    """A handler that cannot be cancelled, a broker that says nothing: grace, 0.25 s for what was
+    cancelled, 0.3 s to settle and close, 0.1 s for outcomes. The handler is the user's own."""
+    stages: list[tuple[str, float]] = []
+    started = trio.Event()
+
+    async def stubborn(message):
+        started.set()
+        with trio.CancelScope(shield=True):
+            await trio.sleep(100.0)
+
+    async def publish(bus):
+        with pytest.raises(OutcomeUnknown):
+            await bus.publish("t", b"b", timeout=1000.0)
+        stages.append(("outcome", trio.current_time()))
+
+    async with trio.open_nursery() as nursery:
+        async with open_bus(grace=5.0) as bus:
+            await bus.subscribe("t", stubborn, group="g")
+            await publish_text(bus, "t", "a")
+            await started.wait()
+            cast("MemoryTransport", bus.transport).faults.suspend()
+            nursery.start_soon(publish, bus)  # noqa: ASYNC111 - it outlives the bus on purpose
+            await trio.testing.wait_all_tasks_blocked()
+            left = trio.current_time()
+        stages.append(("block", trio.current_time()))
+    assert [name for name, _ in stages] == ["outcome", "block"]
+    assert 5.25 <= stages[0][1] - left <= 5.25 + 0.3 + 0.1 + 0.001
+    assert stages[1][1] - left == 100.0
 
 
 async def test_a_publish_has_its_outcome_at_its_deadline(autojump_clock):

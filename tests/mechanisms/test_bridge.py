@@ -763,7 +763,7 @@ async def test_what_a_callback_of_ours_raises_ends_the_bridge() -> None:
     async with open_bridge() as bridge:
 
         async def schedule() -> None:
-            asyncio.get_running_loop().call_soon(Watermark(1).open, "no number")
+            asyncio.get_running_loop().call_soon(Watermark(1).open, "no number")  # type: ignore[arg-type]
 
         await bridge.call(schedule)
         with trio.fail_after(5), pytest.raises(TypeError):

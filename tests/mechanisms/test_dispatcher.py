@@ -91,6 +91,34 @@ class AnyInterleaving(RuleBasedStateMachine):
         for key in found:
             del self.is_held[key]
 
+    @rule(target=held, key=st.sampled_from(["a", "b", "c"]))
+    def withdraw(self, key: str) -> object:
+        lane = self.dispatcher.lane(key)
+        assert (lane is None) is (key not in self.waiting)
+        is_ready = lane is not None and key not in self.is_running and key not in self.is_held
+        if lane is None or self.dispatcher.withdraw(lane) is not is_ready:
+            assert lane is None
+            return multiple()
+        if not is_ready:
+            return multiple()
+        self.is_held[key] = lane
+        return lane
+
+    @rule(key=st.sampled_from(["a", "b", "c"]), at=st.integers(0, 3))
+    def split(self, key: str, at: int) -> None:
+        lane = self.dispatcher.lane(key)
+        if lane is None:
+            return
+        at = max(at, key in self.is_running)
+        items = self.waiting[key]
+        expected = list(items)[at:]
+        assert self.dispatcher.split(lane, at) == expected
+        self.ended |= set(expected)
+        self.waiting[key] = deque(list(items)[:at])
+        if not self.waiting[key]:
+            del self.waiting[key]
+            self.is_held.pop(key, None)
+
     @precondition(lambda self: self.number > 3)
     @rule()
     def clear(self) -> None:

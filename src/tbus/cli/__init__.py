@@ -20,6 +20,6 @@ def main() -> NoReturn:
         if (error.name or "").partition(".")[0] not in _WANTED:
             raise
         sys.exit(f"tbus: {error.name} is not installed: pip install 'tbus[cli]'")
-    except KeyboardInterrupt:  # Ctrl-C while Python was still reading the program
+    except KeyboardInterrupt:  # Ctrl-C while Python was still reading the program: see `_early`
         sys.exit(130)
     sys.exit(run(sys.argv[1:]))

@@ -26,9 +26,11 @@ from . import (
     _flow,
     _groups,
     _order,
+    _parked,
     _pipelined,
     _publishing,
     _pulled,
+    _shielded,
 )
 from ._case import Case
 
@@ -44,7 +46,7 @@ def cases(abilities: Ability, *, backend: str | None = None) -> list[Case]:
     """
     modules = (
         _publishing, _pipelined, _order, _failures, _dead_letters, _groups, _flow, _pulled,
-        _closing, _events, _cancelling, _faults,
+        _closing, _events, _cancelling, _faults, _shielded, _parked,
     )  # fmt: skip
     found = [case for module in modules for case in vars(module).values() if isinstance(case, Case)]
     return [

@@ -11,7 +11,7 @@ from ..._message import Message
 from ..._subscription import Subscription
 from ..harness import Ability, Harness
 from ._case import case
-from ._kit import Gate, Seen, publish_text, raising
+from ._kit import Gate, Seen, publish_text, raising, settle_down
 
 
 async def _busy(bus: Bus, topic: str) -> Gate:
@@ -163,6 +163,89 @@ async def a_handler_may_close_its_own_subscription(harness: Harness) -> None:
         await bus.subscribe(topic, seen, group="g")
         await seen.wait(1)
         assert seen.text == "b"
+
+
+@case()
+async def closing_a_subscription_waits_for_its_own_handlers_and_for_no_others(
+    harness: Harness,
+) -> None:
+    topic = harness.topic()
+    own, others = Gate(), Gate()
+    async with harness.open_bus() as bus:
+        subscription = await bus.subscribe(topic, own, group="g")
+        await bus.subscribe(topic, others, group="others")
+        await publish_text(bus, topic, "ab")
+        await own.wait(1)
+        await others.wait(1)
+        closed = anyio.Event()
+
+        async def close() -> None:
+            await subscription.close()
+            closed.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(close)
+            await anyio.wait_all_tasks_blocked()
+            await settle_down(bus)
+            assert not closed.is_set()
+            assert len(own.inside) == 1  # it was not cancelled
+            own.open()
+            await closed.wait()
+        assert not own.inside
+        assert len(others.inside) == 1
+        assert (await bus.lag(topic, "g")).messages == 1
+        others.open()
+
+
+@case()
+async def a_handler_may_close_other_subscriptions_of_its_own_bus_and_of_another(
+    harness: Harness,
+) -> None:
+    topic, first, second = (harness.topic() for _ in range(3))
+    subscriptions: list[Subscription] = []
+    ended = anyio.Event()
+
+    async def close(_: Message) -> None:
+        for subscription in subscriptions:
+            await subscription.close()
+        ended.set()
+
+    async with harness.open_bus() as bus, harness.open_bus() as another:
+        seen = Seen()
+        subscriptions.append(await bus.subscribe(first, seen, group="g"))
+        subscriptions.append(await another.subscribe(second, seen, group="g"))
+        await bus.subscribe(topic, close, group="closing")
+        await bus.publish(topic, b"close")
+        await ended.wait()
+        for subscription in subscriptions:
+            await subscription.close()
+        await bus.publish(first, b"a")
+        await bus.publish(second, b"b")
+        await settle_down(bus)
+        assert not seen.messages
+        for subscriber, name in ((bus, first), (another, second)):
+            await subscriber.subscribe(name, seen, group="g")
+        await seen.wait(2)
+
+
+@case()
+async def a_subscription_that_closes_while_its_bus_ends_ends_once_and_in_time(
+    harness: Harness,
+) -> None:
+    topic = harness.topic()
+    gate = Gate()
+    async with anyio.create_task_group() as tasks:
+        with anyio.fail_after(10):
+            async with harness.open_bus(grace=0.3) as bus:
+                subscription = await bus.subscribe(topic, gate, group="g")
+                await publish_text(bus, topic, "ab")
+                await gate.wait(1)
+                tasks.start_soon(subscription.close)
+                tasks.start_soon(subscription.close)
+                await anyio.lowlevel.checkpoint()
+            await subscription.close()
+    async with harness.open_bus() as bus:
+        assert (await bus.lag(topic, "g")).messages == 2
 
 
 @case()

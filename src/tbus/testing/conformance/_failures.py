@@ -159,6 +159,49 @@ async def a_handler_that_runs_too_long_has_failed(harness: Harness) -> None:
 
 
 @case()
+async def running_too_long_uses_up_attempts_like_any_failure(harness: Harness) -> None:
+    topic = harness.topic()
+
+    async def hang(_: Message) -> None:
+        await anyio.sleep_forever()
+
+    async with harness.open_bus() as bus, watching(bus) as watch:
+        await bus.subscribe(topic, hang, group="g", timeout=0.05, retry=ONCE)
+        await bus.publish(topic, b"a", key="k")
+        event = await watch.wait(DeadLettered)
+    assert event.attempts == 1
+    assert "TimeoutError" in event.reason
+
+
+@case()
+async def a_handler_that_answers_its_cancellation_with_an_error_uses_up_no_attempt(
+    harness: Harness,
+) -> None:
+    topic = harness.topic()
+    gate = Gate()
+    seen = Seen()
+
+    async def complain(message: Message) -> None:
+        try:
+            await gate(message)
+        except BaseException as error:
+            raise ValueError("disturbed") from error  # noqa: ASYNC104 - what is asked for
+
+    async with harness.open_bus(grace=0.05) as bus:
+        # Were it counted, it would be the last one.
+        await bus.subscribe(topic, complain, group="g", retry=ONCE)
+        await publish_text(bus, topic, "ab")
+        await gate.wait(1)
+    async with harness.open_bus() as bus:
+        assert (await bus.lag(topic, "g")).messages == 2
+        await bus.subscribe(topic, seen, group="g")
+        await seen.wait(2)
+        assert f"{topic}.dead" not in await bus.list_topics()
+    assert seen.text == "ab"
+    assert [message.attempt for message in seen.messages] == [1, 1]
+
+
+@case()
 async def a_body_that_is_no_envelope_is_dead_lettered_raw_where_one_is_wanted(
     harness: Harness,
 ) -> None:

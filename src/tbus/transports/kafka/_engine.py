@@ -46,6 +46,7 @@ class Engine:
         start: starts a task in the loop's nursery.
         emit: tells the program of an event.
         tell: tells the program an outcome.
+        tell_stored: the same for a batch that is stored.
         idempotent: whether the broker can tell a producer's repeat.
     """
 
@@ -56,6 +57,7 @@ class Engine:
         start: Callable[..., None],
         emit: Callable[[Event], None],
         tell: Callable[[Outgoing, Receipt | TbusError], None],
+        tell_stored: Callable[[list[tuple[Outgoing, Receipt]]], None],
         idempotent: bool,
     ) -> None:
         self._config = config
@@ -66,7 +68,12 @@ class Engine:
         self.topics = Topics(self.link.admin, config.kafka, emit)
         self._producers = Producers(config.kafka, config.source, start, idempotent=idempotent)
         self.outbox = Outbox(
-            self._producers, self.topics, partitioner(config.kafka.partitioner), start, tell
+            self._producers,
+            self.topics,
+            partitioner(config.kafka.partitioner),
+            start,
+            tell,
+            tell_stored,
         )
         self._members: dict[str, GroupMember] = {}
         self._solos: dict[TopicConsumer, SoloReader] = {}
@@ -267,6 +274,7 @@ async def open_engine(
     start: Callable[..., None],
     emit: Callable[[Event], None],
     tell: Callable[[Outgoing, Receipt | TbusError], None],
+    tell_stored: Callable[[list[tuple[Outgoing, Receipt]]], None],
     idempotent: bool,
 ) -> Engine:
     """Make the engine in the clients' loop, and connect.
@@ -274,6 +282,8 @@ async def open_engine(
     Raises:
         TransportLost: no broker could be reached.
     """
-    engine = Engine(config, start=start, emit=emit, tell=tell, idempotent=idempotent)
+    engine = Engine(
+        config, start=start, emit=emit, tell=tell, tell_stored=tell_stored, idempotent=idempotent
+    )
     await engine.open()
     return engine

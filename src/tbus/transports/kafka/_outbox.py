@@ -117,6 +117,7 @@ class Outbox:
 
     Args:
         tell: hands outcomes to the program: `tell(outgoing, result)`.
+        tell_stored: the same for a batch, in one crossing.
     """
 
     def __init__(
@@ -126,12 +127,14 @@ class Outbox:
         pick: Partitioner,
         start: Callable[..., None],
         tell: Callable[[Outgoing, Receipt | TbusError], None],
+        tell_stored: Callable[[list[tuple[Outgoing, Receipt]]], None],
     ) -> None:
         self._producers = producers
         self._topics = topics
         self._pick = pick
         self._start = start
         self._tell = tell
+        self._tell_stored = tell_stored
         self._loop = asyncio.get_running_loop()
         self._entries: dict[int, _Entry] = {}
         self._lanes: dict[str, _Lanes] = {}
@@ -315,10 +318,8 @@ class Outbox:
                 self._resolve(entry, TransportLost("withdrawn before it was sent"))
                 continue
             key = encode_key(outgoing.key)
-            headers = encode_headers(outgoing)
-            more = OVERHEAD + len(outgoing.body) + (0 if key is None else len(key))
-            for name, value in headers:
-                more += len(name) + len(value) + 4
+            headers, more = encode_headers(outgoing)
+            more += OVERHEAD + len(outgoing.body) + (0 if key is None else len(key))
             if more > LARGEST:
                 waiting.popleft()
                 self._resolve(entry, _too_large(outgoing, more))
@@ -340,14 +341,15 @@ class Outbox:
         topic, partition = lane.partition
         lane.most = UNLIMITED if lane.most > BATCH_BYTES else lane.most * 2
         table = self._entries
-        tell = self._tell
+        told: list[tuple[Outgoing, Receipt]] = []
         known = offset >= 0
         for index, entry in enumerate(entries):
             if not entry.told:
                 entry.told = True
                 del table[entry.number]
                 position = Position(partition, offset + index if known else -1)
-                tell(entry.outgoing, Receipt(topic, position))
+                told.append((entry.outgoing, Receipt(topic, position)))
+        self._tell_stored(told)
         if not table:
             self._empty.set()
 

@@ -55,14 +55,22 @@ class _Mirrored(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Mirrored).decode
 
 
+_MIRROR_OF_ONE = (MIRROR, b"1")
+
+_ONE_SIZE = len(MIRROR) + 1 + 4 + len("X-Event-ID") + 4
+
+
 def encode_key(key: str | None) -> bytes | None:
     """The record's key."""
     return None if key is None else key.encode("utf-8", "surrogateescape")
 
 
-def encode_headers(outgoing: Outgoing) -> list[tuple[str, bytes]]:
-    """The record's headers: the mirror, then what the publisher gave."""
-    mirror = [("X-Event-ID", outgoing.id.encode())]
+def encode_headers(outgoing: Outgoing) -> tuple[list[tuple[str, bytes]], int]:
+    """The record's headers: the mirror, then what the publisher gave; and their bytes."""
+    id = outgoing.id.encode()
+    if not outgoing.enveloped and not outgoing.headers:
+        return [_MIRROR_OF_ONE, ("X-Event-ID", id)], _ONE_SIZE + len(id)
+    mirror = [("X-Event-ID", id)]
     if outgoing.enveloped:
         envelope = _decode(outgoing.body)
         assert outgoing.key is not None
@@ -82,7 +90,7 @@ def encode_headers(outgoing: Outgoing) -> list[tuple[str, bytes]]:
         headers += [
             (name, value.encode("utf-8", "surrogateescape")) for name, value in outgoing.headers
         ]
-    return headers
+    return headers, sum([len(name) + len(value) + 4 for name, value in headers])
 
 
 def decode_headers(headers: RecordHeaders) -> tuple[Headers, bool]:

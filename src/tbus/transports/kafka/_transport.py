@@ -193,6 +193,13 @@ async def open_kafka(
         def tell(outgoing: Outgoing, result: Receipt | TbusError) -> None:
             bridge.post(outgoing.on_outcome, outgoing, result)
 
+        def take_outcomes(stored: list[tuple[Outgoing, Receipt]]) -> None:
+            for outgoing, receipt in stored:
+                outgoing.on_outcome(outgoing, receipt)
+
+        def tell_stored(stored: list[tuple[Outgoing, Receipt]]) -> None:
+            bridge.post(take_outcomes, stored)
+
         with limit_logs():
             engine = await bridge.call(
                 partial(
@@ -201,6 +208,7 @@ async def open_kafka(
                     start=bridge.start,
                     emit=lambda event: bridge.post(emit, event),
                     tell=tell,
+                    tell_stored=tell_stored,
                     idempotent=idempotent,
                 )
             )
