@@ -53,7 +53,7 @@ class Crowd:
             raise TimeoutError("a member did not become ready within 60 s")
         self.done["started"] += 1
 
-    async def _run(self, task_status: trio.TaskStatus[trio.Process]) -> None:
+    async def _run(self, task_status: trio.TaskStatus[trio.Process]) -> None:  # noqa: ASYNC114, ASYNC128
         await trio.run_process(
             self._argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, capture_stdout=False,
             check=False, cwd=ROOT, task_status=task_status,
