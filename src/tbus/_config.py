@@ -251,7 +251,7 @@ class KafkaOptions:
     cert: Path | None = attrs.field(default=None, converter=_path, validator=_is_path)
     key: Path | None = attrs.field(default=None, converter=_path, validator=_is_path)
     insecure: bool = attrs.field(default=False, validator=flag())
-    connect_timeout: float = attrs.field(default=10.0, validator=number(above=0))
+    connect_timeout: float = attrs.field(default=5.0, validator=number(above=0))
     partitioner: Literal["murmur2", "fnv1a"] = attrs.field(
         default="murmur2", validator=one_of("murmur2", "fnv1a")
     )

@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+import attrs
 import trio
 
 from tbus import Bus, open_bus
 from tbus.testing import Ability, ProcessCensus, take_census
 from tbus.testing.harness import unique_name
+from tests.brokers.kafka import KafkaCluster
 from tests.brokers.nats import NatsServer
 from tests.brokers.proxy import TcpProxy, start_proxy
 
@@ -100,6 +102,36 @@ class KafkaHarness:
 
     async def remove_consumer(self, topic: str, group: str) -> None:
         raise NotImplementedError
+
+
+class BreakableKafkaHarness(KafkaHarness):
+    """A broker of the test's own: to suspend and kill."""
+
+    abilities = Ability.SUSPEND | Ability.RESTART
+
+    def __init__(self, node: KafkaCluster) -> None:
+        super().__init__(node.bootstrap)
+        self.node = node
+
+    def census(self) -> ProcessCensus:
+        """Less the broker."""
+        held = take_census()
+        return attrs.evolve(
+            held,
+            processes=frozenset(one for one in held.processes if "kafka.Kafka" not in one.command),
+        )
+
+    async def suspend(self) -> None:
+        self.node.pause()
+
+    async def resume(self) -> None:
+        self.node.resume()
+
+    async def kill(self) -> None:
+        self.node.kill()
+
+    async def start(self) -> None:
+        self.node.start()
 
 
 class BreakableNatsHarness(NatsHarness):

@@ -1,4 +1,4 @@
-"""The conformance cases that break their broker, on a real nats-server that is broken."""
+"""The conformance cases that break their broker, on real brokers that are broken."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from tbus.testing import Ability
 from tbus.testing.conformance import Case, cases
-from tests.brokers.harness import BreakableNatsHarness
+from tests.brokers.harness import BreakableKafkaHarness, BreakableNatsHarness
 
 BREAKING = Ability.CUT | Ability.SUSPEND | Ability.RESTART
 
@@ -16,3 +16,12 @@ BREAKING = Ability.CUT | Ability.SUSPEND | Ability.RESTART
 )
 async def test_on_trio(case: Case, harness: BreakableNatsHarness) -> None:
     await case.run(harness)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in cases(BreakableKafkaHarness.abilities) if case.needs & BREAKING],
+    ids=str,
+)
+async def test_kafka_on_trio(case: Case, kafka: BreakableKafkaHarness) -> None:
+    await case.run(kafka)
