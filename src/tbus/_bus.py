@@ -324,7 +324,7 @@ class Bus:
                 await self._close_feeds([feed], SETTLE_WAIT)
             raise BusClosed("the bus began to end while this subscription was made")
         self._readers[name] = reader
-        intake = Intake(
+        return Intake(
             topic,
             group,
             feed,
@@ -335,8 +335,6 @@ class Bus:
             bury=self._graveyard.bury,
             on_ready=on_ready,
         )
-        feed.read_by(intake)
-        return intake
 
     # Dead letters
 

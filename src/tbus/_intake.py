@@ -115,6 +115,8 @@ class Intake:
         self._draining = False
         self._idle = runtime.one_shot()
         self._leaving = Leaving()
+        self.may_begin = feed.read_by(self)
+        """What to ask before a handler is begun, if anything."""
         self.evict: Callable[[Callable[[Message], bool]], object] | None = None
         """Cancels the handlers of some messages; None where the user's own loop handles them."""
 
@@ -150,7 +152,7 @@ class Intake:
                 key, decoded = delivery.key, None
             else:
                 key, decoded = find_key(delivery)
-            message = Message(topic, key, group, delivery, 1, decoded)
+            message = Message(topic, key, group, delivery, delivery.attempts + 1, decoded)
             if order == "key":
                 lane = push(key, message)
             elif order == "none":
@@ -185,6 +187,8 @@ class Intake:
         now = self._runtime.clock()
         self._first_failed.setdefault(message, now)
         decision = decide(self.options.retry, message.attempt, error, random.random)
+        if not isinstance(decision, Drop):
+            self.feed.note_attempts(message.delivery, message.attempt)
         if self._pace is not None and not isinstance(decision, Drop):
             self._pace.failed()
         if self._is_quarantined(lane, decision, error):
@@ -291,7 +295,8 @@ class Intake:
         wards = self._wards
         for delivery in deliveries:
             key, decoded = (delivery.key, None) if delivery.keyed else find_key(delivery)
-            message = Message(self.topic, key, self.group, delivery, 1, decoded)
+            attempt = delivery.attempts + 1
+            message = Message(self.topic, key, self.group, delivery, attempt, decoded)
             ward = None if key is None else wards.get(key)
             if ward is None:
                 self.dispatcher.push(key, message)
@@ -336,6 +341,8 @@ class Intake:
             message.attempt -= 1  # it tells how often a handler ran
 
     def _renew(self, message: Message) -> None:
+        if message.delivery.attempts or message in self._first_failed:
+            self.feed.note_attempts(message.delivery, 0)
         self._forget_message(message)
         message.attempt = 1
 

@@ -87,6 +87,8 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
         redelivered: how often the broker says it delivered this before; 0 is the first time.
         size: what it counts against `max_in_flight_bytes`.
         token: the transport's own; a number, what it needs to settle the message.
+        attempts: handler runs that have failed for it before, here or in another process, as
+            far as the transport has kept it.
     """
 
     position: Position
@@ -99,6 +101,7 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
     redelivered: int = 0
     size: int = 0
     token: int = 0
+    attempts: int = 0
 
 
 @attrs.define(eq=False)
@@ -109,8 +112,9 @@ class Message:
         topic: the topic.
         key: what it is ordered by, or None: then it is ordered with nothing.
         group: the subscription's group, or None.
-        attempt: 1 the first time a handler runs for it. Runs that were cancelled from
-            outside are not counted.
+        attempt: 1 the first time a handler runs for it, and one more for each run that failed,
+            in other processes of the group too. Runs that were cancelled from outside are not
+            counted.
     """
 
     topic: str

@@ -159,6 +159,15 @@ class HandlerSource:
         self.dispatcher = intake.dispatcher
         self.doomed = intake.graves
         intake.evict = partial(self._pool.evict, self)
+        if intake.may_begin is not None:
+            self.handle = partial(self._handle_if_owned, intake.may_begin, self.handle)
+
+    async def _handle_if_owned(
+        self, may_begin: Callable[[], bool], handle: Handler, message: Message
+    ) -> None:
+        if not may_begin():
+            await anyio.lowlevel.checkpoint()  # the feed has had this cancelled: it ends here
+        await handle(message)
 
     def on_ready(self) -> None:
         """The intake has something to handle."""

@@ -115,8 +115,19 @@ class Feed(Protocol):
     def settle(self, delivery: Delivery, verdict: Verdict) -> None:
         """Say how a delivery ended; each exactly once. Never blocks; repeats are ignored."""
 
-    def read_by(self, reader: Reader) -> None:
-        """Say who is to be told when partitions of this feed come and go."""
+    def note_attempts(self, delivery: Delivery, attempts: int) -> None:
+        """Remember, as durably as settlements that wait to be confirmed, how often handling a
+        delivery in flight has failed: whoever reads for the group next finds it in
+        `Delivery.attempts`. 0 begins anew. Never blocks; lost is safe."""
+
+    def read_by(self, reader: Reader) -> Callable[[], bool] | None:
+        """Say who is to be told when partitions of this feed come and go.
+
+        Returns:
+            what to ask immediately before a message is begun, where a process that was suspended
+            may have lost partitions without having heard so: if it says no, the reader has been
+            told by then. It is cheap, and called in the program's event loop.
+        """
 
     def stop(self) -> None:
         """Ask the broker for nothing more. What is on its way may still be received, or is

@@ -67,7 +67,7 @@ class NatsHarness:
 class KafkaHarness:
     """A broker that others use too: nothing is done to it but what a client may do."""
 
-    abilities = Ability.NOTHING
+    abilities = Ability.KEEP_ATTEMPTS
 
     def __init__(self, address: str) -> None:
         self.url = f"kafka://{address}"

@@ -1,11 +1,14 @@
-"""On NATS, one process reads for a group with order, and any number without."""
+"""On NATS, processes of a group share its partitions, or, without order, its messages."""
 
 from __future__ import annotations
 
 import pytest
 import trio
 
-from tbus import Message, SubscriptionFailed, open_bus
+from tbus import Message, SubscriptionFailed, TopicOptions, open_bus
+from tbus._errors import ConfigurationError
+from tbus._events import PartitionsAssigned
+from tbus.testing.conformance._kit import Seen, publish_text, watching
 from tests.brokers.nats import NatsServer
 
 
@@ -13,17 +16,32 @@ async def ignore(message: Message) -> None:
     """Handle nothing."""
 
 
-async def test_a_second_reader_of_a_group_is_refused_until_the_first_has_ended(
+async def test_a_group_is_read_with_order_or_without_but_not_both_at_once(
     shared_nats_server: NatsServer, topic: str
 ) -> None:
-    async with open_bus(shared_nats_server.url) as first:
+    async with (
+        open_bus(shared_nats_server.url) as first,
+        open_bus(shared_nats_server.url) as second,
+    ):
         await first.subscribe(topic, ignore, group="g")
-        async with open_bus(shared_nats_server.url) as second:
-            with pytest.raises(SubscriptionFailed, match=r"'g'.*another process.*order='none'"):
-                await second.subscribe(topic, ignore, group="g")
-            await second.subscribe(topic, ignore, group="another")
-    async with open_bus(shared_nats_server.url) as second:
-        await second.subscribe(topic, ignore, group="g")
+        with pytest.raises(SubscriptionFailed, match=r"'g'.*with order.*order='key'"):
+            await second.subscribe(topic, ignore, group="g", order="none")
+        await first.subscribe(topic, ignore, group="h", order="none")
+        with pytest.raises(SubscriptionFailed, match=r"'h'.*without order.*order='none'"):
+            await second.subscribe(topic, ignore, group="h")
+
+
+async def test_a_group_that_was_read_without_order_may_be_read_with_it_and_the_reverse(
+    shared_nats_server: NatsServer, topic: str
+) -> None:
+    for order, text in (("none", "abc"), ("key", "def"), ("none", "ghi"), ("key", "jkl")):
+        seen = Seen()
+        async with open_bus(shared_nats_server.url) as bus:
+            await bus.subscribe(topic, seen, group="g", order=order)  # type: ignore[arg-type]
+            await publish_text(bus, topic, text)
+            with trio.fail_after(10):
+                await seen.wait(3)
+        assert sorted(seen.text) == sorted(text)
 
 
 async def test_readers_without_order_share_the_messages(
@@ -48,3 +66,70 @@ async def test_readers_without_order_share_the_messages(
         with trio.fail_after(20):
             await done.wait()
     assert sorted(seen) == sorted(b"%d" % number for number in range(100))
+
+
+async def test_each_key_has_one_partition_and_every_reader_sees_which(
+    shared_nats_server: NatsServer, topic: str
+) -> None:
+    member, alone, shared = Seen(), Seen(), Seen()
+    async with open_bus(shared_nats_server.url) as bus, watching(bus) as watch:
+        await bus.configure_topic(topic, TopicOptions(partitions=5))
+        await bus.subscribe(topic, alone)
+        await bus.subscribe(topic, member, group="g")
+        await bus.subscribe(topic, shared, group="h", order="none")
+        receipts = [
+            await bus.publish(topic, b"x", key=f"key-{number % 20}") for number in range(40)
+        ]
+        with trio.fail_after(10):
+            for seen in (member, alone, shared):
+                await seen.wait(40)
+        lag = await bus.lag(topic, "g")
+        assigned = watch.of(PartitionsAssigned)
+    wanted = sorted(receipt.position for receipt in receipts)
+    assert {position.partition for position in wanted} == {0, 1, 2, 3, 4}
+    assert [receipt.position.partition for receipt in receipts[:20]] == [
+        receipt.position.partition for receipt in receipts[20:]
+    ]
+    for seen in (member, alone, shared):
+        assert sorted(message.position for message in seen.messages) == wanted
+    assert [message.position for message in alone.messages] == [r.position for r in receipts]
+    assert [one.partition for one in lag.partitions] == [0, 1, 2, 3, 4]
+    assert [event.partitions for event in assigned] == [(0, 1, 2, 3, 4)]
+    assert {message.epoch for message in member.messages} == {assigned[0].epoch}
+
+
+async def test_a_change_of_partitions_is_refused_with_a_way_to_do_it(
+    shared_nats_server: NatsServer, topic: str
+) -> None:
+    async with open_bus(shared_nats_server.url) as bus:
+        await bus.configure_topic(topic, TopicOptions(partitions=3))
+        with pytest.raises(ConfigurationError, match=r"partitions.*tbus lag.*remove the topic"):
+            await bus.configure_topic(topic, TopicOptions(partitions=4))
+        found = await bus.get_topic(topic)
+        assert found is not None
+        assert found.partitions == 3
+
+
+async def test_a_publisher_with_an_old_number_of_partitions_looks_again(
+    shared_nats_server: NatsServer, topic: str
+) -> None:
+    seen = Seen()
+    async with (
+        open_bus(shared_nats_server.url) as bus,
+        open_bus(shared_nats_server.url) as other,
+    ):
+        for partitions in (1, 3, 4, 1):
+            await other.configure_topic(topic, TopicOptions(partitions=partitions))
+            receipts = [await bus.publish(topic, b"x", key=f"{n}") for n in range(20)]
+            assert {r.position.partition for r in receipts} == set(range(partitions))
+            await other.remove_topic(topic)
+    assert not seen.messages
+
+
+async def test_the_hash_is_fnv1a_in_32_bits_as_everybody_has_it() -> None:
+    from tbus.transports.nats._partitions import fnv1a_32
+
+    # The vectors of RFC 9923.
+    assert fnv1a_32(b"") == 0x811C9DC5
+    assert fnv1a_32(b"a") == 0xE40C292C
+    assert fnv1a_32(b"foobar") == 0xBF9CF968

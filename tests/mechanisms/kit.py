@@ -37,6 +37,7 @@ class HandFeed:
 
     def __init__(self) -> None:
         self.settled: list[tuple[str, Verdict]] = []
+        self.attempts: dict[str, int] = {}
         self.stopped = False
         self.reader: Reader | None = None
         self._given: deque[Sequence[Delivery]] = deque()
@@ -60,6 +61,9 @@ class HandFeed:
 
     def settle(self, delivery: Delivery, verdict: Verdict) -> None:
         self.settled.append((delivery.body.decode(), verdict))
+
+    def note_attempts(self, delivery: Delivery, attempts: int) -> None:
+        self.attempts[delivery.body.decode()] = attempts
 
     def stop(self) -> None:
         self.stopped = True

@@ -30,6 +30,8 @@ class Ability(Flag):
     """A topic with `max_messages` refuses more than that."""
     REMOVE_CONSUMER = auto()
     """`remove_consumer` takes away what it knows of a group."""
+    KEEP_ATTEMPTS = auto()
+    """How often handling a message has failed outlives the reader."""
 
 
 class Harness(Protocol):
@@ -83,7 +85,12 @@ class MemoryHarness:
     """The memory broker, as a `Harness`; its faults are those of `MemoryTransport.faults`."""
 
     abilities = (
-        Ability.DEDUPLICATE | Ability.FILL | Ability.CUT | Ability.SUSPEND | Ability.REMOVE_CONSUMER
+        Ability.DEDUPLICATE
+        | Ability.FILL
+        | Ability.CUT
+        | Ability.SUSPEND
+        | Ability.REMOVE_CONSUMER
+        | Ability.KEEP_ATTEMPTS
     )
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -89,6 +89,9 @@ class _Lanes:
         self._numbers = range(len(lanes))
         self._pick = pick
         self._found: dict[str, _Lane] = {}
+
+    def __iter__(self) -> Iterator[_Lane]:
+        return iter(self._lanes)
 
     def of(self, key: str | None) -> _Lane:
         """The lane of a key; any one for an event without."""
@@ -390,11 +393,23 @@ class Outbox:
 
     def _look_at_deadlines(self) -> None:
         now = self._loop.time()
-        for entry in [e for e in self._entries.values() if e.deadline <= now]:
+        late = [entry for entry in self._entries.values() if entry.deadline <= now]
+        for entry in late:
             self._expire(entry, f"no answer within {entry.outgoing.timeout} s")
+        if late:
+            self._drop_expired()
         self._watched = bool(self._entries)
         if self._watched:
             self._loop.call_later(DEADLINES_EVERY, self._look_at_deadlines)
+
+    def _drop_expired(self) -> None:
+        """Keep nothing whose outcome is known: with the brokers away, nobody else clears up."""
+        lines = [lane.waiting for lanes in self._lanes.values() for lane in lanes]
+        for line in (*lines, *self._unplaced.values()):
+            kept = [entry for entry in line if not entry.told]
+            if len(kept) < len(line):
+                line.clear()
+                line.extend(kept)
 
 
 def _refusal(error: TbusError) -> TbusError:

@@ -109,7 +109,9 @@ class Share:
 
     def note_attempts(self, offset: int, attempts: int) -> None:
         """Handling it has failed so often."""
-        if self.watermark.is_open(offset):
+        if not attempts:
+            self._attempts.pop(offset, None)
+        elif self.watermark.is_open(offset):
             self._attempts[offset] = attempts
 
     # Settling

@@ -141,6 +141,7 @@ class TopicConsumer:
         waiting = self._waiting[number]
         share = self.shares[number]
         opened = share.opener()
+        failed = share.has_failed
         request = self.request
         count, used = self._in_flight, self._bytes
         most, most_bytes = request.max_in_flight, request.max_in_flight_bytes
@@ -155,6 +156,8 @@ class TopicConsumer:
                 blocked = True
                 break
             if opened(delivery.position.offset):
+                if failed:
+                    delivery.attempts = share.attempts(delivery.position.offset)
                 count += 1
                 used += size
                 append(delivery)

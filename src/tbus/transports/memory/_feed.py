@@ -84,6 +84,10 @@ class MemoryFeed:
         """Say how a delivery ended. What is not this feed's any more is ignored."""
         self.member.settle(delivery, verdict)
 
+    def note_attempts(self, delivery: Delivery, attempts: int) -> None:
+        """Keep how often handling a delivery has failed."""
+        self.member.note_attempts(delivery, attempts)
+
     def stop(self) -> None:
         """Ask for nothing more."""
         self.member.stop()

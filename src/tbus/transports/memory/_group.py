@@ -49,6 +49,7 @@ class Member(Reader):
         "is_stopped",
         "later",
         "unheard",
+        "unnoted",
     )
 
     def __init__(
@@ -66,6 +67,7 @@ class Member(Reader):
         self.later = later
         self._turn = 0
         self.unheard: dict[Delivery, Verdict] = {}  # settled while the connection was cut
+        self.unnoted: dict[Delivery, int] = {}  # and failed so often
         self.is_asking = False  # waits, or was woken and has not read yet
         self.is_stopped = False
         self.is_linked = True
@@ -122,6 +124,16 @@ class Member(Reader):
         if self.is_blocked and self.is_waiting:
             self.wake()
 
+    def note_attempts(self, delivery: Delivery, attempts: int) -> None:
+        """Take how often handling has failed; that of something it does not hold is ignored."""
+        share = self.held.get(delivery)
+        if share is None:
+            return
+        if self.is_linked:
+            share.note_attempts(delivery, attempts)
+        else:
+            self.unnoted[delivery] = attempts
+
     def surrender(self, share: Share | None = None) -> None:
         """Lose what it holds of a share, or everything: the group has it back."""
         for delivery, of in list(self.held.items()):
@@ -129,6 +141,7 @@ class Member(Reader):
                 del self.held[delivery]
                 self.held_bytes -= delivery.size
                 self.unheard.pop(delivery, None)
+                self.unnoted.pop(delivery, None)
                 of.released(delivery)
 
     def stop(self) -> None:
@@ -168,6 +181,9 @@ class Member(Reader):
         self.is_linked = True
         self.has_expired = False
         unheard, self.unheard = self.unheard, {}
+        unnoted, self.unnoted = self.unnoted, {}
+        for delivery, attempts in unnoted.items():
+            self.note_attempts(delivery, attempts)
         for delivery, verdict in unheard.items():
             self.settle(delivery, verdict)
         self.group.rebalance()

@@ -5,6 +5,7 @@ The laws of this room:
 * What was settled as done stays so, whoever reads: all below the floor, and a set beyond.
 * A share has at most one owner. Its successor has a higher epoch and begins at the first
   offset that is not done. A share without owners is read by everybody in its group.
+* How often handling has failed is kept for what is not settled, whoever reads next.
 * Nothing is handed to a reader beyond its credit, nor what it has in flight.
 * After a reset the cursor runs again over what it has passed, in order.
 """
@@ -85,6 +86,7 @@ class Share:
     """
 
     __slots__ = (
+        "_attempts",
         "_done",
         "_floor",
         "_forgotten",
@@ -115,6 +117,7 @@ class Share:
         self._forgotten: set[int] = set()  # settled by this owner, and lost by the broker
         self._returned: list[int] = []  # given back, below the cursor: a heap
         self._redeliveries: dict[int, int] = {}
+        self._attempts: dict[int, int] = {}  # of what is not settled: how often it has failed
         # After a reset the cursor runs again over what was handed over before it. What is
         # still in flight with the owner is not for it to get again.
         self._reread_until = start
@@ -199,7 +202,11 @@ class Share:
             return False
         position = Position(partition, offset)
         again = self._redeliveries.get(offset, 0)
-        delivery = Delivery(position, body, headers, stored, key, True, self.epoch, again, size)
+        failed = self._attempts.get(offset, 0)
+        epoch = self.epoch
+        delivery = Delivery(
+            position, body, headers, stored, key, True, epoch, again, size, 0, failed
+        )
         reader.held[delivery] = self
         reader.held_bytes += size
         self._in_flight += 1
@@ -214,12 +221,24 @@ class Share:
         offset = delivery.position.offset
         if verdict is not Verdict.DONE:
             self._put_back(offset)
-        elif offset == self._floor and not self._done and not self._redeliveries:
+        elif (
+            offset == self._floor
+            and not self._done
+            and not self._redeliveries
+            and not self._attempts
+        ):
             self._floor = offset + 1  # the hot path
         else:
             self._mark_done(offset)
         if self.target is not self.owner and self._in_flight == 0:
             self.hand_over()
+
+    def note_attempts(self, delivery: Delivery, attempts: int) -> None:
+        """Handling what is in flight has failed so often."""
+        if attempts:
+            self._attempts[delivery.position.offset] = attempts
+        else:
+            self._attempts.pop(delivery.position.offset, None)
 
     def released(self, delivery: Delivery) -> None:
         """The reader that had it is gone, or no longer the owner."""
@@ -236,6 +255,8 @@ class Share:
     def _mark_done(self, offset: int) -> None:
         if self._redeliveries:
             self._redeliveries.pop(offset, None)
+        if self._attempts:
+            self._attempts.pop(offset, None)
         if offset != self._floor:
             if offset > self._floor:
                 self._done.add(offset)

@@ -18,12 +18,14 @@ The laws:
 5. **Alive.** What is in flight is reported as in progress every third of `ack_wait`.
 6. **A consumer or stream that was removed is an error**, unless the server lost it with its
    memory: then it is made again.
-
-7. **What was settled out of order is remembered.** At the end, what is settled beyond the ack
-   floor is left in the consumer's metadata. Who reads next goes back to the floor like after
-   any other end, recognises those messages, and settles them again without handing them over.
-   (Giving back by nak is no way to keep an order: the server may put what it takes from its
-   queue of redeliveries back at the end of it.)
+7. **Claimed.** A consumer of a group with order is read under a `Claim`, for one time of owning
+   its partition. Before anything is settled it is asked whether that lasts; where the server
+   says that somebody else has the consumer, the claim is lost.
+8. **What was settled out of order is remembered.** What is settled beyond the ack floor, or is
+   below it and the server may have forgotten, is a mark that the next owner is given.
+   Who reads next goes back to the floor like after any other end, recognises those messages, and
+   settles them again without handing them over. (Giving back by nak is no way to keep an
+   order: the server may put what it takes from its queue of redeliveries back at the end of it.)
 
 What the server keeps of it, and how that is made and found, is in `_served`. (A long file:
 the laws above need the same few tables.)
@@ -48,6 +50,7 @@ from ..._errors import (
     TransportLost,
 )
 from ..._events import Event, FeedReset
+from ..._marks import Mark, decode, encode
 from ..._message import Delivery, Position
 from ..._transport import FeedRequest, Verdict
 from ..._watermark import Watermark
@@ -60,9 +63,10 @@ from ._errors import (
 )
 from ._headers import decode_headers, decode_status
 from ._names import API
-from ._served import ServedConsumer
+from ._partitions import partition_of_subject
+from ._served import ORIGIN, ServedConsumer, priority_group
 from ._session import Session, publish_command
-from ._streams import NANO, Streams
+from ._streams import NANO, Config, Streams
 
 logger = logging.getLogger("tbus.nats")
 
@@ -81,7 +85,33 @@ RESETS_WITHIN = 10.0
 
 NINE = 9
 
+MARK_SIZE = 4096
+"""Characters of a mark, at most."""
+
 ORDER_SINCE = (2, 11)
+
+
+@attrs.frozen
+class Claim:
+    """A time of owning a partition.
+
+    Attributes:
+        partition: which.
+        epoch: of this time.
+        mark: what an earlier owner has left.
+        owns: whether it lasts.
+        lose: somebody else has the partition: `lose(reason)`.
+    """
+
+    partition: int
+    epoch: int
+    mark: str
+    owns: Callable[[], bool]
+    lose: Callable[[str], None]
+
+
+class _Taken(Exception):
+    """The claim is over."""
 
 
 @attrs.define(eq=False)
@@ -93,9 +123,10 @@ class _InFlight:
 
 
 class Consumer:
-    """Reads one topic for one group.
+    """Reads a topic, or one partition of it, for one group.
 
     Args:
+        claim: what it is read under, or None: it needs none.
         tell: hands deliveries to the program: `tell(batch)`.
         fail: says that the consumer cannot go on: `fail(error)`.
     """
@@ -103,17 +134,21 @@ class Consumer:
     def __init__(
         self,
         request: FeedRequest,
-        name: str,
+        served: ServedConsumer,
         streams: Streams,
         *,
         start: Callable[..., None],
         emit: Callable[[Event], None],
         tell: Callable[[list[Delivery]], None],
         fail: Callable[[TbusError], None],
+        claim: Claim | None = None,
     ) -> None:
         self.request = request
-        self.name = name
-        self._served = ServedConsumer(request, name, streams, emit)
+        self.name = served.path
+        self.epoch = 0 if claim is None else claim.epoch
+        self._claim = claim
+        self._partition = 0 if claim is None else claim.partition
+        self._served = served
         self._streams = streams
         self._start = start
         self._emit = emit
@@ -121,8 +156,8 @@ class Consumer:
         self._fail = fail
         self._loop = asyncio.get_running_loop()
         self._ordered = request.order != "none"
-        self._share = max(1, request.max_in_flight_bytes // request.max_in_flight)
-        self._low = max(1, request.max_in_flight // 4)
+        self.set_credit(request.max_in_flight, request.max_in_flight_bytes)
+        self._origin = ""
         self._mark: Watermark | None = None
         self._in_flight: dict[int, _InFlight] = {}
         self._bytes = 0
@@ -144,6 +179,13 @@ class Consumer:
         self._resets: list[float] = []
         self._stopped = False
         self._timer: asyncio.TimerHandle | None = None
+
+    def set_credit(self, messages: int, size: int) -> None:
+        """How much may be in flight from now on: messages, and bytes."""
+        self._messages = messages
+        self._size = size
+        self._share = max(1, size // messages)
+        self._low = max(1, messages // 4)
 
     # Attaching
 
@@ -169,8 +211,8 @@ class Consumer:
             raise TransportLost(f"cannot read topic {self.request.topic!r}: {error}") from error
         self._keep_alive()
 
-    def attach_again(self, session: Session, reason: str) -> None:
-        """Go on from the first message that is not settled."""
+    def attach_again(self, session: Session, reason: str | None) -> None:
+        """Go on from the first message that is not settled; None: begin."""
         if not self._stopped:
             self._start(self._try_to_attach, session, reason)
 
@@ -181,9 +223,14 @@ class Consumer:
         self._inbox = None
         self._asked = 0
 
-    async def _try_to_attach(self, session: Session, reason: str) -> None:
+    async def _try_to_attach(self, session: Session, reason: str | None) -> None:
+        if self._stopped:
+            return
         try:
             await self._attach(session, reason)
+        except _Taken as taken:
+            if self._claim is not None and not self._stopped:
+                self._claim.lose(str(taken))
         except SessionLost:
             pass  # attached again when there is a connection
         except (NoAnswer, NoResponders) as error:
@@ -195,8 +242,16 @@ class Consumer:
             if not session.lost.is_set():
                 self.attach_again(session, reason)
         except ApiError as error:
-            self._fail(not_possible(f"cannot go on reading {self.request.topic!r}", error))
+            self._fail_if_owner(not_possible(f"cannot go on reading {self.request.topic!r}", error))
         except TbusError as error:
+            self._fail_if_owner(error)
+        else:
+            if self._timer is None and self._mark is not None and not self._stopped:
+                self._keep_alive()  # one that is claimed was not opened before
+
+    def _fail_if_owner(self, error: TbusError) -> None:
+        # An owner finds no consumer while the next one makes it again.
+        if self._claim is None or self._claim.owns():
             self._fail(error)
 
     async def _attach(self, session: Session, reason: str | None) -> None:
@@ -210,8 +265,11 @@ class Consumer:
         info, is_new = await self._served.find_or_make(
             session, None if self._mark is None else self._mark.frontier
         )
+        is_first = self._mark is None
         if is_new:
             self._begin_stream()
+        if self._claim is not None:
+            info = await self._be_owner(self._claim, session, info, is_first or is_new)
         pending = info["num_ack_pending"] or info["num_redelivered"]
         if self._ordered and (reason is not None or pending):
             info = await self._served.reset(session, info)
@@ -219,15 +277,19 @@ class Consumer:
                 self._emit(FeedReset(self.request.topic, self.request.group, reason))
         if generation != self._generation:
             return  # attached or detached again meanwhile
+        self._origin = info["config"].get("metadata", {}).get(ORIGIN, "")
         if self._mark is None:
-            self._mark = Watermark(info["delivered"]["stream_seq"])
-            self._settled_before = self._served.read_settled(info)
+            floor = info["delivered"]["stream_seq"]
+            self._mark = Watermark(floor)
+            self._settled_before = self._read_mark(floor)
         self._next = info["delivered"]["consumer_seq"] + 1
         self._heard = self._loop.time()
         subject = session.new_inbox()
         inbox = await session.subscribe(
             subject,
-            lambda _, reply, data, headers: self._on_message(generation, reply, data, headers),
+            lambda subject, reply, data, headers: self._on_message(
+                generation, subject, reply, data, headers
+            ),
         )
         if generation != self._generation:
             await session.unsubscribe(inbox)
@@ -237,11 +299,22 @@ class Consumer:
             return
         self._pull()
 
+    async def _be_owner(self, claim: Claim, session: Session, info: Config, is_new: bool) -> Config:
+        """Claim the consumer, or see that it is still claimed."""
+        if not claim.owns():
+            raise _Taken("the lease has run out")
+        if is_new:
+            return await self._served.claim(session, info, claim.epoch)
+        if not self._served.is_claimed(info, claim.epoch):
+            raise _Taken("another process has claimed the consumer")
+        return info
+
     def _begin_stream(self) -> None:
         """The stream is another one: its positions have nothing to do with the old ones."""
         self._incarnation += 1
         if self._mark is not None:
             self._mark = Watermark(0)
+            self._settled_before = []
             self._in_flight.clear()
             self._bytes = 0
 
@@ -249,13 +322,12 @@ class Consumer:
 
     def _pull(self) -> None:
         """Ask for what there is room for, if that is worth asking."""
-        request = self.request
         session = self._session
         if self._inbox is None or self._stopped or session is None or self._too_big:
             return
         room = min(
-            request.max_in_flight - len(self._in_flight),
-            (request.max_in_flight_bytes - self._bytes) // self._share,
+            self._messages - len(self._in_flight),
+            (self._size - self._bytes) // self._share,
         )
         if not self._in_flight:
             room = max(1, room)
@@ -266,13 +338,15 @@ class Consumer:
 
     def _ask(self, session: Session, count: int, max_bytes: int) -> None:
         assert self._inbox is not None
-        body = {
+        body: dict[str, object] = {
             "batch": count,
             "expires": round(EXPIRES * NANO),
             "idle_heartbeat": round(HEARTBEAT * NANO),
         }
         if max_bytes:
             body["max_bytes"] = max_bytes
+        if self._claim is not None:
+            body["group"] = priority_group(self.epoch)
         self._asked += count
         session.write(
             publish_command(
@@ -283,7 +357,7 @@ class Consumer:
         )
 
     def _on_message(
-        self, generation: int, reply: bytes, data: bytes, headers: bytes | None
+        self, generation: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
     ) -> None:
         if generation != self._generation:
             return
@@ -303,6 +377,8 @@ class Consumer:
                 return
             self._next += 1
         self._asked = max(0, self._asked - 1)
+        if self._claim is None and self._served.partitions > 1:
+            self._partition = partition_of_subject(subject)
         self._take(reply, data, headers, int(position), int(delivered), int(stored))
 
     def _take(
@@ -333,7 +409,7 @@ class Consumer:
             mark.complete(position)
             self._acknowledge(reply)
             return
-        elif self._ordered and position > expected and self._streams.is_own:
+        elif self._is_gapless() and position > expected:
             self._hand_over()  # what came before the gap is not lost
             self._fail(MessagesLost(request.topic, expected, position - 1))
             return
@@ -345,15 +421,24 @@ class Consumer:
             self._loop.call_soon(self._hand_over)
         self._buffer.append(
             Delivery(
-                position=Position(0, position),
+                position=Position(self._partition, position),
                 body=data,
                 headers=pairs,
                 timestamp=stored / NANO,
                 key=key,
+                epoch=self.epoch,
                 redelivered=delivered - 1,
                 size=size,
                 token=self._incarnation,
             )
+        )
+
+    def _is_gapless(self) -> bool:
+        """Whether every position of the stream is one of its own."""
+        return (
+            self._ordered
+            and self._streams.is_own
+            and (self._claim is None or self._served.partitions == 1)
         )
 
     def _was_settled_before(self, position: int) -> bool:
@@ -392,6 +477,9 @@ class Consumer:
         elif status == "409":
             logger.debug("%s: %s", self.name, text)
             self._go_back(f"the server says: {text}", delay=0.25)
+        elif self._claim is not None and (status == "423" or "Priority Group" in text):
+            self._generation += 1
+            self._claim.lose("another process has claimed the consumer")
         else:
             self._fail(
                 ConsumerGone(f"the server refuses to be asked for {self.name!r}: {status} {text}")
@@ -409,8 +497,8 @@ class Consumer:
             self._fail(
                 SubscriptionFailed(
                     f"group {self.request.group!r} of topic {self.request.topic!r} lost its place"
-                    f" {RESETS} times within {RESETS_WITHIN} s ({reason}): is another process"
-                    " reading for it? With order='key' one at a time can; order='none' shares"
+                    f" {RESETS} times within {RESETS_WITHIN} s ({reason}): does another program"
+                    f" read from its consumer {self.name!r}?"
                 )
             )
             return
@@ -425,9 +513,12 @@ class Consumer:
 
     # Settling
 
-    def settle(self, position: int, incarnation: int, verdict: Verdict) -> None:
+    def settle(self, delivery: Delivery, verdict: Verdict) -> None:
         """A message was handled, or is given back."""
-        known = self._in_flight.pop(position, None) if incarnation == self._incarnation else None
+        if delivery.token != self._incarnation:
+            return
+        position = delivery.position.offset
+        known = self._in_flight.pop(position, None)
         if known is None:
             return
         self._bytes -= known.size
@@ -468,6 +559,38 @@ class Consumer:
             min(self.request.ack_wait / 3, HEARTBEAT), self._keep_alive
         )
 
+    # The mark
+
+    def mark_text(self) -> str:
+        """What is settled, for the next owner."""
+        mark = self._mark
+        if mark is None:
+            return "" if self._claim is None else self._claim.mark
+        base = mark.frontier + 1
+        runs: list[tuple[int, int]] = []
+        highest = mark.highest
+        before = [(max(first, highest + 1), last) for first, last in self._settled_before]
+        for first, last in (*mark.runs(), *(run for run in before if run[0] <= run[1])):
+            if runs and first == runs[-1][1] + 1:
+                runs[-1] = (runs[-1][0], last)
+            elif not runs and first <= base:
+                base = last + 1
+            else:
+                runs.append((first, last))
+        return f"{self._origin} {encode(Mark(base, tuple(runs)), MARK_SIZE)}"
+
+    def _read_mark(self, floor: int) -> list[tuple[int, int]]:
+        """The runs beyond the floor that an earlier owner has settled. What it settled below
+        its own base counts, too: a server that was killed has forgotten its latest
+        acknowledgements, and not the mark."""
+        origin, _, text = ("" if self._claim is None else self._claim.mark).partition(" ")
+        base = text.split(":")[1] if text.count(":") > 1 else ""
+        found = decode(text, int(base)) if base.isdecimal() else None
+        if found is None or origin != self._origin:
+            return []  # there is none, or somebody has removed the consumer, to read again
+        runs = [(floor + 1, found.base - 1), *found.runs]
+        return [(max(first, floor + 1), last) for first, last in runs if last > floor]
+
     # The end
 
     def stop(self) -> None:
@@ -489,8 +612,6 @@ class Consumer:
             elif not self._ordered:
                 for known in self._in_flight.values():
                     self._give_back(known.reply)
-            elif self._mark is not None and self._mark.runs():
-                await self._served.leave_settled(session, self._mark, CLOSE_WAIT)
             await session.ping(CLOSE_WAIT)
         except ApiError as error:
             logger.debug("closing %s: %s", self.name, error)
@@ -498,6 +619,14 @@ class Consumer:
             logger.debug("closing %s: %s", self.name, error)
         finally:
             self.abandon()
+
+    async def release(self) -> None:
+        """Read no more. What is on its way is for the next owner."""
+        session, inbox = self._session, self._inbox
+        self._inbox = None
+        self.abandon()
+        if session is not None and inbox is not None:
+            await session.unsubscribe(inbox)
 
     def abandon(self) -> None:
         """It is closed, whatever the server has heard."""

@@ -10,15 +10,21 @@ from ..._errors import TbusError
 from ..._events import Event
 from ..._message import Receipt
 from ..._topic import TopicOptions
-from ..._transport import Outgoing
+from ..._transport import Outgoing, PartitionLag
+from ._bucket import forget_topic
 from ._consumer import Consumer
 from ._errors import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError, SessionLost, not_possible
+from ._group_consumer import GroupConsumer
 from ._link import Link
+from ._names import consumer_name
 from ._outbox import Outbox
 from ._session import Session
 from ._streams import Streams, to_options
 
 T = TypeVar("T")
+
+AnyConsumer = Consumer | GroupConsumer
+"""What a feed reads from; the same calls for both."""
 
 
 class Engine:
@@ -45,7 +51,7 @@ class Engine:
         self.link = Link(config.nats, config.source, emit)
         self.link.on_up.append(self._on_up)
         self.link.on_down.append(self._on_down)
-        self._consumers: set[Consumer] = set()
+        self._consumers: set[AnyConsumer] = set()
 
     async def open(self) -> None:
         """Connect, and keep connected."""
@@ -82,7 +88,7 @@ class Engine:
         for consumer in self._consumers:
             consumer.detach()
 
-    async def open_consumer(self, make: Callable[[], Consumer]) -> Consumer:
+    async def open_consumer(self, make: Callable[[], AnyConsumer]) -> AnyConsumer:
         """Open a consumer; cancelled, it leaves nothing."""
         consumer = make()
         session = await self.link.wait_session()
@@ -94,14 +100,14 @@ class Engine:
         self._consumers.add(consumer)
         return consumer
 
-    def drop(self, consumers: Sequence[Consumer]) -> None:
+    def drop(self, consumers: Sequence[AnyConsumer]) -> None:
         """Close consumers that nobody waits for any more."""
         for consumer in consumers:
             if consumer in self._consumers:
                 self._consumers.discard(consumer)
                 self.start(consumer.close)
 
-    def forget(self, consumer: Consumer) -> None:
+    def forget(self, consumer: AnyConsumer) -> None:
         """A consumer was closed."""
         self._consumers.discard(consumer)
 
@@ -114,9 +120,31 @@ class Engine:
         info = await self.streams.info(await self.link.wait_session(), topic)
         return None if info is None else to_options(info["config"])
 
-    async def lag(self, topic: str, consumer: str) -> int | None:
-        """Messages that are stored and not settled, or None if there is no such consumer."""
+    async def remove_topic(self, topic: str) -> bool:
+        """Remove a topic, all that it holds, and what is known of its groups."""
         session = await self.link.wait_session()
+        removed = await self.streams.remove(session, topic)
+        await forget_topic(session, topic)
+        return removed
+
+    async def lag(self, topic: str, group: str) -> list[PartitionLag]:
+        """Messages that are stored and not settled, of each partition that the group reads."""
+        session = await self.link.wait_session()
+        info = await self.streams.info(session, topic)
+        partitions = 1 if info is None else to_options(info["config"]).partitions
+        found: list[PartitionLag] = []
+        for number in range(partitions):
+            name = consumer_name(group, None if partitions == 1 else number)
+            count = await self._behind(session, topic, name)
+            if count is not None:
+                found.append(PartitionLag(number, count))
+        if not found and partitions > 1:  # it may share all of them, in no order
+            count = await self._behind(session, topic, consumer_name(group))
+            if count is not None:
+                found.append(PartitionLag(0, count))
+        return found
+
+    async def _behind(self, session: Session, topic: str, consumer: str) -> int | None:
         try:
             info = await session.api(f"CONSUMER.INFO.{self.streams.stream(topic)}.{consumer}")
         except ApiError as error:

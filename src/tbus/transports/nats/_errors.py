@@ -12,6 +12,7 @@ STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
 STREAM_EXISTS = 10058
 MESSAGE_NOT_FOUND = 10037
+WRONG_REVISION = 10071
 JETSTREAM_OFF = frozenset({10039, 10076})
 FULL = frozenset({10023, 10028, 10047, 10077})
 """No storage, no memory, no resources, a limit of the stream reached."""

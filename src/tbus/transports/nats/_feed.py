@@ -11,50 +11,100 @@ from ..._bridge import Bridge
 from ..._errors import BusClosed, TbusError
 from ..._message import Delivery
 from ..._transport import EndOfFeed, FeedRequest, Reader, Verdict
-from ._consumer import Consumer
+from ._engine import AnyConsumer
+from ._group_consumer import GroupConsumer
+from ._membership import clock
 
 
 class NatsFeed:
-    """A `Feed` over one consumer in the clients' loop."""
+    """A `Feed` over a consumer in the clients' loop.
+
+    Partitions that are shared by lease are looked at here, too: a process that was suspended may
+    get to run its program before its clients' loop, and must not begin or settle anything then.
+    """
 
     def __init__(
         self, request: FeedRequest, bridge: Bridge, on_close: Callable[[NatsFeed], None]
     ) -> None:
         self.request = request
-        self.consumer: Consumer
+        self._consumer: AnyConsumer
+        self._group: GroupConsumer | None = None
         self._bridge = bridge
         self._on_close = on_close
         # Unbounded, for the consumer's credit bounds it.
         self._batches_in, self._batches = anyio.create_memory_object_stream[list[Delivery]](inf)
+        self._reader: Reader | None = None
+        self._read: dict[int, int] = {}
+        """The partitions of which something came, each with its latest epoch."""
+        self._given_up: dict[int, int] = {}
+        """The partitions that were given up, and the epoch of that."""
         self._failure: TbusError | None = None
-        self._settled: list[tuple[int, int, Verdict]] = []
         self._closed = False
+
+    @property
+    def consumer(self) -> AnyConsumer:
+        """What it reads from."""
+        return self._consumer
+
+    def read_from(self, consumer: AnyConsumer) -> None:
+        """The consumer is open."""
+        self._consumer = consumer
+        self._group = consumer if isinstance(consumer, GroupConsumer) else None
+
+    def read_by(self, reader: Reader) -> Callable[[], bool] | None:
+        """Who is told when partitions come and go; returns what to ask before a message is
+        begun."""
+        self._reader = reader
+        return None if self._group is None else self._look_at_lease
 
     async def receive(self) -> Sequence[Delivery]:
         """Wait for the next deliveries."""
-        try:
-            return await self._batches.receive()
-        except (anyio.EndOfStream, anyio.ClosedResourceError):
-            if self._failure is not None:
-                raise self._failure from None
-            raise EndOfFeed from None
+        while True:
+            try:
+                batch = await self._batches.receive()
+            except (anyio.EndOfStream, anyio.ClosedResourceError):
+                if self._failure is not None:
+                    raise self._failure from None
+                raise EndOfFeed from None
+            if self._group is not None:
+                batch = self._ours(batch)
+            if batch:
+                return batch
 
-    def read_by(self, reader: Reader) -> None:
-        """Nothing to tell: a feed reads its one partition for as long as it is open."""
+    def _ours(self, batch: list[Delivery]) -> list[Delivery]:
+        self._look_at_lease()
+        given_up = self._given_up
+        if given_up:
+            batch = [d for d in batch if d.epoch > given_up.get(d.position.partition, -1)]
+        if batch:  # all of a batch is of one partition
+            self._read[batch[0].position.partition] = batch[0].epoch
+        return batch
+
+    def _look_at_lease(self) -> bool:
+        """Whether the lease lasts; when it does not, what was read is given up at once."""
+        group = self._group
+        if group is None or clock() < group.membership.lease_until():
+            return True
+        lapsed, self._read = self._read, {}
+        if lapsed:
+            self._bridge.submit_if_open(group.lapsed, lapsed)
+            self._give_up(lapsed)
+        return False
 
     def settle(self, delivery: Delivery, verdict: Verdict) -> None:
         """Say how a delivery ended."""
-        if self._closed:
+        if self._closed or not self._look_at_lease():
             return
-        self._bridge.submit_if_open(
-            self.consumer.settle, delivery.position.offset, delivery.token, verdict
-        )
+        self._bridge.submit_if_open(self._consumer.settle, delivery, verdict)
+
+    def note_attempts(self, delivery: Delivery, attempts: int) -> None:
+        """Not kept: with another reader, a message's attempts begin anew."""
 
     def stop(self) -> None:
         """Ask for nothing more."""
         self._batches_in.close()
         if not self._closed:
-            self._bridge.submit_if_open(self.consumer.stop)
+            self._bridge.submit_if_open(self._consumer.stop)
 
     async def aclose(self) -> None:
         """Stop, give back, and wait until the server has heard it."""
@@ -63,7 +113,7 @@ class NatsFeed:
         self.stop()
         self._closed = True
         try:
-            await self._bridge.call(self.consumer.close)
+            await self._bridge.call(self._consumer.close)
         except BusClosed:
             pass
         finally:
@@ -90,3 +140,27 @@ class NatsFeed:
         if self._failure is None:
             self._failure = error
             self._batches_in.close()
+
+    def drain(self, partition: int, epoch: int) -> None:
+        """A partition is about to go to another process."""
+        group = self._group
+        self._given_up[partition] = epoch
+
+        def drained() -> None:
+            if group is not None:
+                self._bridge.submit_if_open(group.drained, partition, epoch)
+
+        if self._reader is None:
+            drained()
+        else:
+            self._reader.drain({partition: epoch}, drained)
+
+    def lose(self, partition: int, epoch: int) -> None:
+        """A partition is gone, and is not had again before nothing of it runs any more."""
+        self._give_up({partition: epoch})
+        self.drain(partition, epoch)
+
+    def _give_up(self, partitions: dict[int, int]) -> None:
+        self._given_up.update(partitions)
+        if self._reader is not None:
+            self._reader.lose(partitions)

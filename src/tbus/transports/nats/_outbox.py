@@ -25,6 +25,7 @@ from ..._message import Position, Receipt
 from ..._transport import Outgoing
 from ._errors import ApiError, NoAnswer, NoResponders, SessionLost, refused
 from ._headers import encode_headers
+from ._partitions import find_partition
 from ._session import Session, publish_command
 from ._streams import Streams
 
@@ -43,6 +44,7 @@ class _Entry(msgspec.Struct, eq=False):
     deadline: float
     command: tuple[str, bytes] | None = None
     """Subject and header block, made when it is first sent."""
+    partition: int = 0
     first_sent: float | None = None
     overtaken: bool = False
     """A later event of its key is stored."""
@@ -168,7 +170,11 @@ class Outbox:
         if entry.command is None:
             key = None if outgoing.enveloped else outgoing.key
             headers = encode_headers(outgoing.headers, outgoing.id, key)
-            entry.command = (self._streams.subject(outgoing.topic), headers)
+            topic = outgoing.topic
+            partitions = self._streams.partitions(topic)
+            by = outgoing.id if outgoing.key is None else outgoing.key
+            entry.partition = 0 if partitions == 1 else find_partition(by, partitions)
+            entry.command = (self._streams.subject(topic, entry.partition), headers)
         subject, headers = entry.command
         if len(headers) + len(outgoing.body) > session.max_payload:
             self._resolve(
@@ -220,8 +226,10 @@ class Outbox:
         outgoing = entry.outgoing
         topic = outgoing.topic
         if not data:
-            # No responders: the stream is gone (a memory stream, after a restart).
+            # No responders: the stream is gone (a memory stream, after a restart), or was made
+            # anew with other partitions.
             self._streams.miss(topic)
+            entry.command = None
             if entry.remade:
                 self._resolve(entry, PublishRefused(f"there is no stream for topic {topic!r}"))
             else:
@@ -234,7 +242,9 @@ class Outbox:
             return
         if next(iter(self._entries)) != entry.number:
             self._mark_overtaken(entry)
-        self._resolve(entry, Receipt(topic, Position(0, answer.seq), answer.duplicate))
+        self._resolve(
+            entry, Receipt(topic, Position(entry.partition, answer.seq), answer.duplicate)
+        )
 
     def _mark_overtaken(self, stored: _Entry) -> None:
         """Answers come in order; an earlier event without one must not come after this."""

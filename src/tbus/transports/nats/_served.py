@@ -1,30 +1,35 @@
-"""A consumer as the server keeps it: made, found, set back, and what is left in its metadata.
+"""A consumer as the server keeps it: made, found, claimed, set back.
 
 Lives in the clients' loop. A consumer or stream that was removed is an error, unless the server
 lost it with its memory, or it is the bus's own (no group): then it is made again.
 
-On servers from 2.11 to 2.13, which know no reset, the consumer is removed and made again
-behind the ack floor.
+A consumer of a group with order belongs to one process at a time: its owner. Its pulls name a
+priority group, `e<epoch>`, and to claim the consumer is to give it another one: from then on
+the server refuses the pulls of an earlier owner, however late they come. What such an owner had
+asked for before, and still waits at the server because its process is suspended and its connection
+open, would get the next messages; so where anybody waits, the consumer is removed and made again.
+(A pinned client is no such fence: a pull that waits without a pin is pinned with the next message,
+whoever sent it, unpinning and resetting notwithstanding; and the pin's id is in each message.)
+
+Where a consumer is removed and made again (also on servers from 2.11 to 2.13, which know no
+reset), the floor is first kept in the group's bucket: a process that dies in between loses
+nothing.
 """
 
 from __future__ import annotations
 
-import logging
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
-
-import msgspec
 
 from ..._errors import ConsumerGone, SubscriptionFailed
 from ..._events import Event, RetentionTook
 from ..._message import Position
 from ..._transport import FeedRequest
-from ..._watermark import Watermark
+from ._bucket import GroupBucket
 from ._errors import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError
 from ._session import Session
-from ._streams import NANO, Config, Streams
-
-logger = logging.getLogger("tbus.nats")
+from ._streams import NANO, Config, Streams, to_options
 
 SHARED_ACK_PENDING = 100_000
 """`max_ack_pending` of a consumer that several processes share without order."""
@@ -33,41 +38,46 @@ FORGET_AFTER = 300.0
 """Seconds after which the server removes the consumer of a feed without a group that nobody
 reads any more."""
 
-SETTLED = "tbus.settled"
-"""Where in the consumer's metadata the runs beyond the floor are left."""
+ORIGIN = "tbus.origin"
+"""Names the consumer in its metadata: one that is removed and made anew for a claim or a reset is
+the same, one that somebody else removed is not."""
 
-MAX_RUNS = 4096
-"""The server bounds metadata to 128 KiB; runs beyond this many are repeated."""
+POLICY = "overflow"
+"""The server's least demanding priority policy: what counts is the group's name alone."""
 
 RESET_SINCE = (2, 14)
 
 
-class _Left(msgspec.Struct, array_like=True):
-    """What a reader leaves to the next one."""
-
-    stream: str
-    floor: int
-    runs: list[tuple[int, int]]
-
-
-_decode_left = msgspec.json.Decoder(_Left).decode
-
-
 class ServedConsumer:
     """The server's side of one consumer.
+
+    Args:
+        partition: which one it reads, where the topic has several and there is a bucket.
+        bucket: of its group, if the consumer is one that is claimed.
 
     Attributes:
         path: stream and consumer, as the API's subjects name them.
     """
 
     def __init__(
-        self, request: FeedRequest, name: str, streams: Streams, emit: Callable[[Event], None]
+        self,
+        request: FeedRequest,
+        name: str,
+        streams: Streams,
+        emit: Callable[[Event], None],
+        *,
+        partition: int = 0,
+        bucket: GroupBucket | None = None,
     ) -> None:
+        self.partitions = 1
+        """Of the topic; set when it is opened."""
         self.path = f"{streams.stream(request.topic)}.{name}"
         self._request = request
         self._name = name
         self._streams = streams
         self._emit = emit
+        self._partition = partition
+        self._bucket = bucket
         self._ordered = request.order != "none"
         self._seen_in: Session | None = None
         """The connection in which it was last seen."""
@@ -96,6 +106,7 @@ class ServedConsumer:
             stream = await self._streams.ensure(session, topic)
         elif not self._streams.is_known(topic):
             stream = await self._streams.ensure(session, topic)
+        self._look_at_partitions(to_options(stream["config"]).partitions)
         is_new = stream["created"] != self._created
         self._created = stream["created"]
         if is_new and frontier is not None:
@@ -108,23 +119,49 @@ class ServedConsumer:
                     " where its group stood is lost. Open the subscription again, with the"
                     " `start` that you want"
                 )
+            if frontier is None:
+                frontier = await self._kept_floor(session)
             info = await self._make(session, self._whole_config(frontier))
         else:
-            self._check_alone(info)
-            wanted = self._config()
-            if any(info["config"].get(name) != value for name, value in wanted.items()):
-                info = await self._make(session, {**info["config"], **wanted})
+            self._check_use(info)
+            if self._bucket is None and not self._is_wanted(info["config"]):
+                config = {k: v for k, v in info["config"].items() if not k.startswith("priority")}
+                info = await self._make(session, {**config, **self._config()})
             first = stream["state"]["first_seq"]
             floor = info["ack_floor"]["stream_seq"]
-            if floor and first > floor + 1 and stream["state"]["messages"]:
+            # With several partitions, what is gone may have been another one's.
+            if self.partitions == 1 and floor and floor + 1 < first and stream["state"]["messages"]:
                 self._emit(RetentionTook(topic, self._request.group, floor + 1, first - 1))
         self._seen_in = session
         return info, is_new
+
+    def is_claimed(self, info: Config, epoch: int) -> bool:
+        """Whether nobody has claimed it since this epoch."""
+        return bool(info["config"].get("priority_groups") == [priority_group(epoch)])
+
+    async def claim(self, session: Session, info: Config, epoch: int) -> Config:
+        """Be its owner: nothing is delivered any more to who was so before."""
+        config = info["config"]
+        origin = config.get("metadata", {}).get(ORIGIN) or uuid.uuid4().hex
+        config = {
+            **config,
+            **self._config(),
+            "priority_policy": POLICY,
+            "priority_groups": [priority_group(epoch)],
+            "metadata": {**config.get("metadata", {}), ORIGIN: origin},
+        }
+        info = await self._make(session, config)
+        if info["num_waiting"]:
+            info = await self._make_again(session, info)
+        return info
 
     async def reset(self, session: Session, info: Config) -> Config:
         """Have everything behind the ack floor delivered again, in order."""
         if session.version >= RESET_SINCE:
             return await session.api(f"CONSUMER.RESET.{self.path}")
+        return await self._make_again(session, info)
+
+    async def _make_again(self, session: Session, info: Config) -> Config:
         floor = info["ack_floor"]["stream_seq"]
         config = {
             **info["config"],
@@ -132,35 +169,29 @@ class ServedConsumer:
             "opt_start_seq": floor + 1,
         }
         config.pop("opt_start_time", None)
+        if self._bucket is not None:
+            await self._bucket.keep(session, self._floor_key, f"{self._created} {floor}")
         await session.api(f"CONSUMER.DELETE.{self.path}")
-        return await self._make(session, config)
+        info = await self._make(session, config)
+        if self._bucket is not None:
+            await self._bucket.keep(session, self._floor_key, "")
+        return info
+
+    async def _kept_floor(self, session: Session) -> int | None:
+        """The floor of a consumer whose owner died before it was made again."""
+        if self._bucket is None:
+            return None
+        text = await self._bucket.read(session, self._floor_key)
+        created, _, floor = (text or "").rpartition(" ")
+        return int(floor) if created and created == self._created else None
+
+    @property
+    def _floor_key(self) -> str:
+        return f"floor.{self._partition}"
 
     async def remove(self, session: Session, timeout: float) -> None:
         """Remove it."""
         await session.api(f"CONSUMER.DELETE.{self.path}", timeout=timeout)
-
-    def read_settled(self, info: Config) -> list[tuple[int, int]]:
-        """The runs that an earlier reader settled beyond the floor."""
-        text = info["config"].get("metadata", {}).get(SETTLED)
-        if not self._ordered or text is None:
-            return []
-        try:
-            left = _decode_left(text)
-        except msgspec.MsgspecError:
-            logger.warning("%s: the mark of an earlier reader cannot be read", self._name)
-            return []
-        if left.stream != self._created or left.floor > info["ack_floor"]["stream_seq"]:
-            return []  # of another stream; or somebody has set the group back, to read again
-        return left.runs
-
-    async def leave_settled(self, session: Session, mark: Watermark, timeout: float) -> None:
-        """Leave the runs beyond the floor to the next reader."""
-        left = _Left(self._created, mark.frontier, mark.runs()[:MAX_RUNS])
-        info = await session.api(f"CONSUMER.INFO.{self.path}", timeout=timeout)
-        config = info["config"]
-        text = msgspec.json.encode(left).decode()
-        config["metadata"] = {**config.get("metadata", {}), SETTLED: text}
-        await self._make(session, config)
 
     async def _find(self, session: Session) -> Config | None:
         try:
@@ -181,14 +212,34 @@ class ServedConsumer:
             self._seen_in is not None and not self._streams.was_in_memory(self._request.topic)
         )
 
-    def _check_alone(self, info: Config) -> None:
-        """With order, one process reads for a group at a time."""
-        if self._seen_in is None and self._ordered and info["num_waiting"]:
+    def _look_at_partitions(self, partitions: int) -> None:
+        if self._seen_in is not None and partitions != self.partitions:
             raise SubscriptionFailed(
-                f"group {self._request.group!r} of topic {self._request.topic!r} is being read by"
-                " another process: with order='key' one process reads for a group at a time; end"
-                " it, or subscribe with order='none' to share the messages"
+                f"topic {self._request.topic!r} was made anew with {partitions} partitions, and had"
+                f" {self.partitions} when this subscription was opened: open it again"
             )
+        self.partitions = partitions
+
+    def _check_use(self, info: Config) -> None:
+        """Who reads with order and who reads without cannot share a group."""
+        is_claimed = info["config"].get("priority_policy", "none") != "none"
+        if self._seen_in is None and info["num_waiting"]:
+            if is_claimed and self._bucket is None:
+                there, here = "with order", "order='key'"
+            elif not is_claimed and self._bucket is not None:
+                there, here = "without order", "order='none'"
+            else:
+                return
+            raise SubscriptionFailed(
+                f"group {self._request.group!r} of topic {self._request.topic!r} is being read"
+                f" {there} by another process: all of them must do the same: subscribe with {here},"
+                " or end the other one"
+            )
+
+    def _is_wanted(self, config: Config) -> bool:
+        return config.get("priority_policy", "none") == "none" and all(
+            config.get(name) == value for name, value in self._config().items()
+        )
 
     def _config(self) -> Config:
         """What tbus keeps as it wants it."""
@@ -207,9 +258,18 @@ class ServedConsumer:
             "ack_policy": "explicit",
             "max_deliver": -1,
             "replay_policy": "instant",
-            "metadata": {"tbus.group": request.group or "", "tbus.order": request.order},
+            "metadata": {
+                "tbus.group": request.group or "",
+                "tbus.order": request.order,
+                ORIGIN: uuid.uuid4().hex,
+            },
             **self._deliver_policy(frontier),
         }
+        if self._bucket is not None:
+            config["priority_policy"] = POLICY
+            config["priority_groups"] = [priority_group(0)]
+            if self.partitions > 1:
+                config["filter_subject"] = self._streams.subject(request.topic, self._partition)
         if request.group is None:
             config["inactive_threshold"] = round(FORGET_AFTER * NANO)
         return config
@@ -225,3 +285,8 @@ class ServedConsumer:
         if isinstance(start, Position):
             return {"deliver_policy": "by_start_sequence", "opt_start_seq": max(1, start.offset)}
         return {"deliver_policy": "new" if start == "latest" else "all"}
+
+
+def priority_group(epoch: int) -> str:
+    """What the pulls of an owner name."""
+    return f"e{epoch}"

@@ -282,7 +282,7 @@ class Session:
             SessionLost: the connection ended meanwhile.
         """
         payload = b"" if body is None else json.dumps(body).encode()
-        data, headers = await self._request(f"{API}.{call}", payload, timeout)
+        data, headers = await self.request(f"{API}.{call}", payload, timeout)
         if not data and headers is not None and decode_status(headers)[0] == "503":
             raise NoResponders(f"JetStream does not answer on {self.address}")
         answer: dict[str, Any] = json.loads(data)
@@ -290,9 +290,15 @@ class Session:
             raise ApiError(answer["error"])
         return answer
 
-    async def _request(
-        self, subject: str, payload: bytes, timeout: float
+    async def request(
+        self, subject: str, payload: bytes, timeout: float = 5.0
     ) -> tuple[bytes, bytes | None]:
+        """Ask whoever listens on a subject; returns body and header block of the answer.
+
+        Raises:
+            NoAnswer: nothing came within `timeout` seconds.
+            SessionLost: the connection ended meanwhile.
+        """
         if self.lost.is_set():
             raise SessionLost(self.reason)
         self._request_count += 1

@@ -1,7 +1,8 @@
 """Streams: one for each topic, made when it is first used, never so that it loses anything.
 
 Limits retention with an age, `discard=new` (a full stream refuses), no count limit unless
-it was asked for. The topic and its partitions stand in the stream's metadata.
+it was asked for. The topic, the number of its partitions and the hash that finds a key's stand in
+the stream's metadata, and are compared whenever the stream is looked up.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 from ..._config import NatsOptions
 from ..._errors import ConfigurationError, ConsumerGone, TransportLost
 from ..._events import Event, TopicMade
-from ..._topic import Strategy, TopicOptions, differences
+from ..._topic import Difference, Strategy, TopicOptions, differences
 from ._errors import (
     MESSAGE_NOT_FOUND,
     STREAM_EXISTS,
@@ -23,6 +24,7 @@ from ._errors import (
     not_possible,
 )
 from ._names import stream_name
+from ._partitions import HASH, partition_subject
 from ._session import Session
 
 NANO = 1_000_000_000
@@ -38,7 +40,7 @@ def to_config(stream: str, subject: str, topic: str, options: TopicOptions) -> C
     """The stream's configuration for a topic."""
     return {
         "name": stream,
-        "subjects": [subject],
+        "subjects": [partition_subject(subject, options.partitions, "*")],
         "retention": "limits",
         "discard": "new",
         "storage": options.storage,
@@ -54,7 +56,11 @@ def to_config(stream: str, subject: str, topic: str, options: TopicOptions) -> C
         "compression": "none" if options.compression == "none" else "s2",
         "description": options.description,
         "allow_direct": True,
-        "metadata": {"tbus.topic": topic, "tbus.partitions": str(options.partitions)},
+        "metadata": {
+            "tbus.topic": topic,
+            "tbus.partitions": str(options.partitions),
+            "tbus.hash": HASH,
+        },
     }
 
 
@@ -81,7 +87,7 @@ class Streams:
     """Makes and finds the streams of topics. Lives in the clients' loop."""
 
     def __init__(self, options: NatsOptions, emit: Callable[[Event], None]) -> None:
-        self._options = options
+        self.options = options
         self._emit = emit
         self._known: dict[str, TopicOptions] = {}
         self._made: dict[str, str] = {}
@@ -92,22 +98,30 @@ class Streams:
     @property
     def is_own(self) -> bool:
         """Whether every topic has a stream of its own, in which nothing else stands."""
-        return self._options.stream is None
+        return self.options.stream is None
 
     def stream(self, topic: str) -> str:
         """The name of a topic's stream."""
-        return self._options.stream or stream_name(topic)
+        return self.options.stream or stream_name(topic)
 
-    def subject(self, topic: str) -> str:
-        """The subject that a topic's events are published to."""
-        return self._options.subject or topic
+    def subject(self, topic: str, partition: int | str = "*") -> str:
+        """The subject that a partition's events are published to; by default one for all."""
+        return partition_subject(self._subject(topic), self.partitions(topic), partition)
+
+    def _subject(self, topic: str) -> str:
+        return self.options.subject or topic
+
+    def partitions(self, topic: str) -> int:
+        """How many the topic had when it was last looked for."""
+        found = self._found(topic)
+        return 1 if found is None else found.partitions
 
     def defaults(self) -> TopicOptions:
         """What a topic is made with when nobody configured it."""
         return TopicOptions(
-            storage=self._options.storage,
-            replicas=self._options.replicas,
-            duplicate_window=self._options.duplicate_window,
+            storage=self.options.storage,
+            replicas=self.options.replicas,
+            duplicate_window=self.options.duplicate_window,
         )
 
     def forget(self, topic: str) -> None:
@@ -127,7 +141,7 @@ class Streams:
     def was_in_memory(self, topic: str) -> bool:
         """Whether the server keeps the topic in memory, so that a restart takes it."""
         found = self._found(topic)
-        return (self._options.storage if found is None else found.storage) == "memory"
+        return (self.options.storage if found is None else found.storage) == "memory"
 
     def _found(self, topic: str) -> TopicOptions | None:
         """What the topic was when it was last seen."""
@@ -147,9 +161,9 @@ class Streams:
         before = self._found(topic)
         info = await self.info(session, topic)
         if info is None:
-            if self._options.stream is not None:
+            if self.options.stream is not None:
                 raise ConsumerGone(
-                    f"the stream {self._options.stream!r} that nats.stream names does not exist"
+                    f"the stream {self.options.stream!r} that nats.stream names does not exist"
                 )
             info = await self._create(session, topic, before or self.defaults())
             if self._made.get(topic) != info["created"]:
@@ -166,9 +180,10 @@ class Streams:
         self, session: Session, topic: str, options: TopicOptions, strategy: Strategy
     ) -> TopicOptions:
         """Make the topic, or make it match, as the strategy says."""
-        if options.partitions != 1:
+        if options.partitions != 1 and not self.is_own:
             raise ConfigurationError(
-                "topics on NATS have one partition in this version",
+                "a stream that nats.stream names has one partition: partitions need a subject each,"
+                " which tbus gives to its own streams only",
                 field="partitions",
                 value=options.partitions,
             )
@@ -188,21 +203,20 @@ class Streams:
             self._check_ours(topic, info["config"])
             found = to_options(info["config"])
             # What the server rounds, or shortens to the age, is no difference.
-            wanted = to_options(to_config(self.stream(topic), self.subject(topic), topic, options))
+            wanted = to_options(to_config(self.stream(topic), self._subject(topic), topic, options))
             differing = differences(wanted, found)
             if differing and strategy != "skip":
                 frozen = [d for d in differing if d.field in IMMUTABLE]
                 if frozen or strategy in ("create_only", "validate_only"):
                     raise ConfigurationError(
                         f"topic {topic!r} is not as asked for:"
-                        f" {'; '.join(map(str, frozen or differing))}"
-                        + (". This cannot be changed: make a new topic" if frozen else ""),
+                        f" {'; '.join(map(str, frozen or differing))}" + _explain(frozen),
                         field="topic",
                         value=topic,
                     )
                 config = {
                     **info["config"],
-                    **to_config(self.stream(topic), self.subject(topic), topic, options),
+                    **to_config(self.stream(topic), self._subject(topic), topic, options),
                 }
                 info = await self._ask(
                     session,
@@ -228,13 +242,25 @@ class Streams:
             if not streams or offset >= answer.get("total", 0):
                 return sorted(topics)
 
-    async def last_sequence(self, session: Session, topic: str) -> int | None:
-        """The sequence of the last message that the topic still holds, or None.
+    async def last_sequences(self, session: Session, topic: str) -> dict[int, int]:
+        """The sequence of the last message that each partition still holds.
 
         Not the stream's own last sequence: that one stays when its message goes, and counts
         what stands under other subjects.
         """
-        body = {"last_by_subj": self.subject(topic)}
+        info = await self.info(session, topic)
+        partitions = 1 if info is None else to_options(info["config"]).partitions
+        found = {
+            number: await self._last_sequence(
+                session, topic, partition_subject(self._subject(topic), partitions, number)
+            )
+            for number in range(partitions)
+            if info is not None
+        }
+        return {number: last for number, last in found.items() if last is not None}
+
+    async def _last_sequence(self, session: Session, topic: str, subject: str) -> int | None:
+        body = {"last_by_subj": subject}
         try:
             answer = await session.api(f"STREAM.MSG.GET.{self.stream(topic)}", body)
         except ApiError as error:
@@ -255,7 +281,7 @@ class Streams:
         return True
 
     async def _create(self, session: Session, topic: str, options: TopicOptions) -> Config:
-        config = to_config(self.stream(topic), self.subject(topic), topic, options)
+        config = to_config(self.stream(topic), self._subject(topic), topic, options)
         try:
             return await session.api(f"STREAM.CREATE.{config['name']}", config, timeout=10.0)
         except ApiError as error:
@@ -277,10 +303,21 @@ class Streams:
 
     def _check_ours(self, topic: str, config: Config) -> None:
         """A stream of that name may be somebody else's."""
-        if self._options.stream is not None:
+        if self.options.stream is not None:
             return
-        owner = config.get("metadata", {}).get("tbus.topic")
-        if owner not in (None, topic) or self.subject(topic) not in config.get("subjects", []):
+        metadata = config.get("metadata", {})
+        owner = metadata.get("tbus.topic")
+        partitions = to_options(config).partitions
+        subject = partition_subject(self._subject(topic), partitions, "*")
+        if partitions != 1 and metadata.get("tbus.hash") != HASH:
+            raise ConfigurationError(
+                f"stream {config['name']!r} finds the partition of a key by"
+                f" {metadata.get('tbus.hash')!r}, where this tbus knows {HASH!r}: run the version"
+                " of tbus that made the topic",
+                field="topic",
+                value=topic,
+            )
+        if owner not in (None, topic) or subject not in config.get("subjects", []):
             raise ConfigurationError(
                 f"stream {config['name']!r} exists and does not carry this topic (its subjects:"
                 f" {', '.join(config.get('subjects', []))}): bind it with nats.stream and"
@@ -295,3 +332,13 @@ class Streams:
                 field="topic",
                 value=topic,
             )
+
+
+def _explain(frozen: list[Difference]) -> str:
+    """What to do about a difference that tbus does not change."""
+    if any(difference.field == "partitions" for difference in frozen):
+        return (
+            ". Other partitions would give keys another order: stop the publishers, let every group"
+            " read to the end (tbus lag), remove the topic and make it again with the new number"
+        )
+    return ". This cannot be changed: make a new topic" if frozen else ""

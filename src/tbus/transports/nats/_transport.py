@@ -15,12 +15,14 @@ from ..._config import BusConfig
 from ..._errors import BusClosed, ConsumerGone, TbusError, TransportLost
 from ..._message import Receipt
 from ..._topic import Strategy, TopicOptions
-from ..._transport import Emit, FeedRequest, Holding, Lag, Outgoing, PartitionLag
+from ..._transport import Emit, FeedRequest, Holding, Lag, Outgoing
 from ._consumer import Consumer
-from ._engine import Engine, open_engine
+from ._engine import AnyConsumer, Engine, open_engine
 from ._errors import NoAnswer, NoResponders, SessionLost
 from ._feed import NatsFeed
+from ._group_consumer import GroupConsumer
 from ._names import consumer_name
+from ._served import ServedConsumer
 
 T = TypeVar("T")
 
@@ -56,27 +58,41 @@ class NatsTransport:
 
     async def open_feed(self, request: FeedRequest) -> NatsFeed:
         """Make or find the group's consumer, and begin to pull."""
-        name = f"tbus-{uuid.uuid4().hex}" if request.group is None else consumer_name(request.group)
         feed = NatsFeed(request, self._bridge, self._forget)
+        engine = self._engine
         post = self._bridge.post
+        made: list[AnyConsumer] = []
 
-        made: list[Consumer] = []
-
-        def make() -> Consumer:
-            consumer = Consumer(
-                request,
-                name,
-                self._engine.streams,
-                start=self._engine.start,
-                emit=self._engine.emit,
-                tell=lambda batch: post(feed.hand_over, batch),
-                fail=lambda error: post(feed.fail, error),
-            )
+        def make() -> AnyConsumer:
+            consumer: AnyConsumer
+            if request.group is not None and request.order != "none":
+                consumer = GroupConsumer(
+                    request,
+                    engine.streams,
+                    start=engine.start,
+                    emit=engine.emit,
+                    tell=lambda batch: post(feed.hand_over, batch),
+                    fail=lambda error: post(feed.fail, error),
+                    drain=lambda number, epoch: post(feed.drain, number, epoch),
+                    lose=lambda number, epoch: post(feed.lose, number, epoch),
+                )
+            else:
+                group = request.group
+                name = f"tbus-{uuid.uuid4().hex}" if group is None else consumer_name(group)
+                consumer = Consumer(
+                    request,
+                    ServedConsumer(request, name, engine.streams, engine.emit),
+                    engine.streams,
+                    start=engine.start,
+                    emit=engine.emit,
+                    tell=lambda batch: post(feed.hand_over, batch),
+                    fail=lambda error: post(feed.fail, error),
+                )
             made.append(consumer)
             return consumer
 
         try:
-            feed.consumer = await self._ask(lambda: self._engine.open_consumer(make))
+            feed.read_from(await self._ask(lambda: engine.open_consumer(make)))
         except BaseException:
             feed.discard()
             # Cancelled when it was just open: nobody else would ever close it.
@@ -110,27 +126,22 @@ class NatsTransport:
 
     async def remove_topic(self, topic: str) -> bool:
         """Remove a topic and all that it holds."""
-        return await self._ask(
-            lambda: self._engine.with_session(
-                lambda session: self._engine.streams.remove(session, topic)
-            )
-        )
+        return await self._ask(lambda: self._engine.remove_topic(topic))
 
     async def lag(self, topic: str, group: str) -> Lag:
         """How far the group is behind."""
-        found = await self._ask(lambda: self._engine.lag(topic, consumer_name(group)))
-        if found is None:
+        found = await self._ask(lambda: self._engine.lag(topic, group))
+        if not found:
             raise ConsumerGone(f"group {group!r} has never read topic {topic!r}")
-        return Lag(topic, group, (PartitionLag(0, found),))
+        return Lag(topic, group, tuple(found))
 
     async def last_positions(self, topic: str) -> dict[int, int]:
-        """The sequence of the topic's last message, if there is one."""
-        last = await self._ask(
+        """The sequence of each partition's last message, where there is one."""
+        return await self._ask(
             lambda: self._engine.with_session(
-                lambda session: self._engine.streams.last_sequence(session, topic)
+                lambda session: self._engine.streams.last_sequences(session, topic)
             )
         )
-        return {} if last is None else {0: last}
 
     async def ping(self) -> float:
         """A round trip to the server, in seconds."""

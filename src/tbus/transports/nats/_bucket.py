@@ -1,0 +1,250 @@
+"""The bucket in which groups keep who owns which partition. Lives in the clients' loop.
+
+One stream for all groups of all topics, laid out like NATS's own key-value buckets, so their tools
+can read it. Each group has keys of its own, `<topic>.<group>.<key>`. Reads go to the stream's
+leader; a value is stored at the revision that its writer names, or not at all. Source: NATS
+ADR-8, key-value stores.
+
+Questions are sent and forgotten: what comes back is told by its number, and who hears nothing asks
+again. So nothing here waits, but for the bucket and the watch to be made.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from collections.abc import Callable
+
+from nats.aio.subscription import Subscription
+
+from ..._config import NatsOptions
+from ..._errors import TbusError
+from ..._ownership import Absent, Answer, Delete, Found, Get, Put, Refused, Stored
+from ._errors import (
+    MESSAGE_NOT_FOUND,
+    STREAM_EXISTS,
+    STREAM_NOT_FOUND,
+    WRONG_REVISION,
+    ApiError,
+    NoAnswer,
+    not_possible,
+)
+from ._names import API, stream_name
+from ._session import Session, publish_command
+from ._streams import NANO
+
+BUCKET = "KV_tbus"
+"""The stream of the bucket `tbus`."""
+
+_SUBJECT = "$KV.tbus."
+
+FORGET_WATCH_AFTER = 10.0
+"""Seconds after which the server removes the watch of a member that is gone."""
+
+_OPERATION = b"KV-Operation:"
+"""Names the header of a marker: what stood there was removed."""
+
+
+def group_prefix(topic: str, group: str = "") -> str:
+    """What the keys of a group begin with; without one, those of all groups of a topic."""
+    return f"{_SUBJECT}{stream_name(topic)}.{stream_name(group)}{'.' if group else ''}"
+
+
+async def forget_topic(session: Session, topic: str) -> None:
+    """Remove what the groups of a topic have left."""
+    try:
+        await session.api(f"STREAM.PURGE.{BUCKET}", {"filter": group_prefix(topic) + ">"})
+    except ApiError as error:
+        if error.err_code != STREAM_NOT_FOUND:
+            raise not_possible(f"cannot remove the groups of topic {topic!r}", error) from error
+
+
+class GroupBucket:
+    """One group's keys.
+
+    Args:
+        on_answer: told what became of a `Put` or `Get`: its number, and the answer.
+        on_news: told that a key was changed: key, revision, and value, or None if removed.
+        fail: told that the bucket cannot be used.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        group: str,
+        options: NatsOptions,
+        *,
+        on_answer: Callable[[int, Answer], None],
+        on_news: Callable[[str, int, bytes | None], None],
+        fail: Callable[[TbusError], None],
+    ) -> None:
+        self._what = f"keep who reads topic {topic!r} for group {group!r}"
+        self._prefix = group_prefix(topic, group)
+        self._options = options
+        self._on_answer = on_answer
+        self._on_news = on_news
+        self._fail = fail
+        self._session: Session | None = None
+        self._inbox = ""
+        self._watch = ""
+        self._subscriptions: list[Subscription] = []
+
+    async def attach(self, session: Session) -> None:
+        """Use this connection: make the bucket if it does not exist, and watch the keys. What
+        stands there now is told first.
+
+        Raises:
+            TbusError: the server would not have it.
+            SessionLost, NoAnswer, NoResponders: ask again.
+        """
+        self._session = None
+        try:
+            await self._find_or_make(session)
+            inbox = session.new_inbox()
+            answers = await session.subscribe(inbox + ".*", self._on_reply)
+            news = await session.subscribe(inbox, self._on_change)
+            self._subscriptions = [answers, news]
+            self._inbox = inbox + "."
+            self._watch = f"tbus-{uuid.uuid4().hex}"
+            config = {
+                "name": self._watch,
+                "deliver_subject": inbox,
+                "deliver_policy": "last_per_subject",
+                "filter_subject": self._prefix + ">",
+                "ack_policy": "none",
+                "max_deliver": 1,
+                "mem_storage": True,
+                "num_replicas": 1,
+                "inactive_threshold": round(FORGET_WATCH_AFTER * NANO),
+            }
+            body = {"stream_name": BUCKET, "config": config}
+            await session.api(f"CONSUMER.CREATE.{BUCKET}.{self._watch}", body)
+        except ApiError as error:
+            raise not_possible(f"cannot {self._what}", error) from error
+        self._session = session
+
+    def detach(self) -> None:
+        """The connection is gone, and the watch with it."""
+        self._session = None
+        self._subscriptions = []
+
+    async def close(self) -> None:
+        """Watch no more."""
+        session, self._session = self._session, None
+        if session is None or session.lost.is_set():
+            return
+        for subscription in self._subscriptions:
+            await session.unsubscribe(subscription)
+        session.write(publish_command(f"{API}.CONSUMER.DELETE.{BUCKET}.{self._watch}", b""))
+
+    async def _find_or_make(self, session: Session) -> None:
+        try:
+            await session.api(f"STREAM.INFO.{BUCKET}")
+        except ApiError as error:
+            if error.err_code != STREAM_NOT_FOUND:
+                raise
+        else:
+            return
+        config = {
+            "name": BUCKET,
+            "subjects": [_SUBJECT + ">"],
+            "description": "tbus: who reads which partition for which group",
+            "max_msgs_per_subject": 1,
+            "discard": "new",
+            "storage": self._options.storage,
+            "num_replicas": self._options.replicas,
+            "allow_rollup_hdrs": True,
+            "allow_direct": False,
+        }
+        try:
+            await session.api(f"STREAM.CREATE.{BUCKET}", config, timeout=10.0)
+        except ApiError as error:
+            if error.err_code != STREAM_EXISTS:  # somebody else made it just now
+                raise
+
+    # Asking
+
+    def put(self, asked: Put) -> None:
+        """Store a value, if the key has still that revision."""
+        headers = f"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: {asked.revision}\r\n\r\n"
+        self._send(self._prefix + asked.key, asked.value, f"p{asked.request}", headers.encode())
+
+    def get(self, asked: Get) -> None:
+        """Read what stands under a key."""
+        body = json.dumps({"last_by_subj": self._prefix + asked.key}).encode()
+        self._send(f"{API}.STREAM.MSG.GET.{BUCKET}", body, f"g{asked.request}")
+
+    def delete(self, asked: Delete) -> None:
+        """Remove one revision, and with it its key if that is the last; leaves no marker."""
+        self._send(
+            f"{API}.STREAM.MSG.DELETE.{BUCKET}", json.dumps({"seq": asked.revision}).encode()
+        )
+
+    def _send(self, subject: str, payload: bytes, token: str = "", headers: bytes = b"") -> None:
+        if self._session is not None:
+            reply = self._inbox + token if token else ""
+            self._session.write(publish_command(subject, payload, reply=reply, headers=headers))
+
+    def _on_reply(self, subject: bytes, _: bytes, data: bytes, __: bytes | None) -> None:
+        if not data:
+            return  # nobody answers: the stream has no leader now, or is gone
+        token = subject[subject.rindex(b".") + 1 :]
+        answer = json.loads(data)
+        try:
+            read = _stored if token.startswith(b"p") else _found
+            self._on_answer(int(token[1:]), read(answer))
+        except ApiError as error:
+            self._fail(not_possible(f"cannot {self._what}", error))
+
+    def _on_change(self, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
+        if not reply:
+            return  # a heartbeat, or a status
+        gone = headers is not None and _OPERATION in headers
+        revision = int(reply.split(b".")[-4])
+        self._on_news(subject[len(self._prefix) :].decode(), revision, None if gone else data)
+
+    # What a partition's consumer needs while it is made anew
+
+    async def keep(self, session: Session, key: str, value: str) -> None:
+        """Store a value whatever stands there, and wait until it is stored."""
+        data, _ = await session.request(self._prefix + key, value.encode())
+        if not data:
+            raise NoAnswer(f"nobody stores {key!r}")
+        _stored(json.loads(data))
+
+    async def read(self, session: Session, key: str) -> str | None:
+        """What stands under a key, or None."""
+        try:
+            body = {"last_by_subj": self._prefix + key}
+            found = _found(await session.api(f"STREAM.MSG.GET.{BUCKET}", body))
+        except ApiError as error:
+            if error.err_code in (MESSAGE_NOT_FOUND, STREAM_NOT_FOUND):
+                return None
+            raise
+        return found.value.decode() if isinstance(found, Found) else None
+
+
+def _stored(answer: dict[str, object]) -> Answer:
+    error = answer.get("error")
+    if isinstance(error, dict):
+        problem = ApiError(error)
+        if problem.err_code == WRONG_REVISION:
+            return Refused()
+        raise problem
+    return Stored(int(str(answer["seq"])))
+
+
+def _found(answer: dict[str, object]) -> Answer:
+    error = answer.get("error")
+    if isinstance(error, dict):
+        problem = ApiError(error)
+        if problem.err_code == MESSAGE_NOT_FOUND:
+            return Absent()
+        raise problem
+    message = answer["message"]
+    assert isinstance(message, dict)
+    revision = int(message["seq"])
+    if _OPERATION in base64.b64decode(message.get("hdrs", "")):
+        return Absent(revision)
+    return Found(revision, base64.b64decode(message.get("data", "")))

@@ -1,0 +1,317 @@
+"""A topic's partitions that this process reads for a group. Lives in the clients' loop.
+
+One `Consumer` for each partition that is owned, for as long as it is owned; the `Membership` says
+which those are. The laws:
+
+1. **Nothing without the lease.** What is settled for a partition that is not owned now, or was
+   settled for an earlier time of owning it, is dropped.
+2. **Hand-over**: the program begins nothing more, what runs may end within `DRAIN_WAIT` and is
+   settled; then the partition is let go, and with it goes the mark of what is settled.
+3. **What was lost** is not settled, what runs of it is cancelled, and it is not had again before
+   nothing of it runs any more.
+4. **Credit** is shared evenly among the partitions owned; each has room for one message at least.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from ..._errors import ConfigurationError, TbusError, TransportLost
+from ..._events import Event, PartitionsAssigned, PartitionsRevoked
+from ..._message import Delivery
+from ..._ownership import Drain, Drop, Take
+from ..._transport import FeedRequest, Verdict
+from ._consumer import CLOSE_WAIT, ORDER_SINCE, Claim, Consumer
+from ._errors import ApiError, NoAnswer, NoResponders, SessionLost, not_possible
+from ._membership import Membership
+from ._names import consumer_name
+from ._served import ServedConsumer
+from ._session import Session
+from ._streams import Streams
+
+logger = logging.getLogger("tbus.nats")
+
+DRAIN_WAIT = 10.0
+"""Seconds that running handlers have to end when a partition is handed over."""
+
+
+class GroupConsumer:
+    """Reads one topic for one group, together with other processes.
+
+    Args:
+        tell: hands deliveries to the program: `tell(batch)`.
+        fail: says that nothing can be read any more: `fail(error)`.
+        drain: asks the program to let what runs of a partition end: `drain(partition, epoch)`.
+        lose: tells it that a partition is gone, and asks the same: `lose(partition, epoch)`.
+    """
+
+    def __init__(
+        self,
+        request: FeedRequest,
+        streams: Streams,
+        *,
+        start: Callable[..., None],
+        emit: Callable[[Event], None],
+        tell: Callable[[list[Delivery]], None],
+        fail: Callable[[TbusError], None],
+        drain: Callable[[int, int], None],
+        lose: Callable[[int, int], None],
+    ) -> None:
+        assert request.group is not None
+        self.request = request
+        self._group = request.group
+        self._streams = streams
+        self._start = start
+        self._emit = emit
+        self._tell = tell
+        self._fail = fail
+        self._drain = drain
+        self._lose = lose
+        self._loop = asyncio.get_running_loop()
+        self._session: Session | None = None
+        self._served: list[ServedConsumer] = []
+        self._shares: dict[int, Consumer] = {}
+        self._drains: dict[int, asyncio.TimerHandle] = {}
+        self._leaving: dict[tuple[int, int], str] = {}
+        """Marks of what was lost and still runs, by partition and epoch."""
+        self._stopped = False
+        self.membership: Membership
+
+    # From opening to closing
+
+    async def open(self, session: Session) -> None:
+        """Make or find the consumers of all partitions, and become a member of the group.
+
+        Raises:
+            TbusError: the server would not have it.
+        """
+        topic = self.request.topic
+        if session.version < ORDER_SINCE:
+            raise ConfigurationError(
+                f"this nats-server is {'.'.join(map(str, session.version))}; order by key through"
+                " reconnects and over several processes needs 2.11, and better 2.14: upgrade it,"
+                " or subscribe with order='none'",
+                field="order",
+                value=self.request.order,
+            )
+        try:
+            await self._streams.ensure(session, topic)
+            partitions = self._streams.partitions(topic)
+            self.membership = Membership(
+                topic,
+                self._group,
+                partitions,
+                self._streams.options,
+                start=self._start,
+                perform=self._perform,
+                shares=self._marks,
+                fail=self._fail,
+            )
+            for number in range(partitions):
+                name = consumer_name(self._group, None if partitions == 1 else number)
+                served = ServedConsumer(
+                    self.request,
+                    name,
+                    self._streams,
+                    self._emit,
+                    partition=number,
+                    bucket=self.membership.bucket,
+                )
+                # What is published from now on is handed over, whoever owns it.
+                await served.find_or_make(session, None)
+                self._served.append(served)
+            self._session = session
+            await self.membership.join(session)
+        except ApiError as error:
+            raise not_possible(f"cannot read topic {topic!r}", error) from error
+        except (SessionLost, NoAnswer, NoResponders) as error:
+            raise TransportLost(f"cannot read topic {topic!r}: {error}") from error
+
+    def attach_again(self, session: Session, reason: str) -> None:
+        """There is another connection."""
+        self._session = session
+        self._start(self._attach_again, session, reason)
+
+    async def _attach_again(self, session: Session, reason: str) -> None:
+        await self.membership.attach_again(session)
+        if session is self._session:
+            for share in tuple(self._shares.values()):
+                share.attach_again(session, reason)
+
+    def detach(self) -> None:
+        """The connection is gone."""
+        self._session = None
+        self.membership.detach()
+        for share in self._shares.values():
+            share.detach()
+
+    def stop(self) -> None:
+        """Ask for nothing more."""
+        self._stopped = True
+        for share in self._shares.values():
+            share.stop()
+
+    async def close(self) -> None:
+        """Give every partition away, and wait until the group knows it."""
+        self.stop()
+        session = self._session
+        try:
+            if session is not None and not session.lost.is_set():
+                async with asyncio.timeout(CLOSE_WAIT):
+                    await self.membership.leave()
+                await session.ping(CLOSE_WAIT)
+        except (TimeoutError, SessionLost, NoAnswer) as error:
+            logger.debug("leaving group %s: %s", self._group, error)
+        finally:
+            self.abandon()
+            await self.membership.close()
+
+    def abandon(self) -> None:
+        """It is closed, whatever the server has heard."""
+        self._stopped = True
+        if hasattr(self, "membership"):
+            self.membership.end()
+        for timer in self._drains.values():
+            timer.cancel()
+        self._drains.clear()
+        for share in self._shares.values():
+            share.abandon()
+        self._shares.clear()
+
+    # Settling
+
+    def settle(self, delivery: Delivery, verdict: Verdict) -> None:
+        """A message was handled, or is given back."""
+        number = delivery.position.partition
+        share = self._shares.get(number)
+        if (
+            share is not None
+            and share.epoch == delivery.epoch
+            and self.membership.owns(number, delivery.epoch)
+        ):
+            share.settle(delivery, verdict)
+
+    def lapsed(self, partitions: dict[int, int]) -> None:
+        """The program found that the lease has run out before this loop did, and has forgotten
+        these partitions: they must be had anew."""
+        for number, epoch in partitions.items():
+            self.membership.lost(number, epoch, "the process was suspended for too long")
+
+    # What the membership decides
+
+    def _perform(self, effects: list[Take | Drain | Drop]) -> None:
+        for effect in effects:
+            if isinstance(effect, Take):
+                self._take(effect)
+            elif isinstance(effect, Drain):
+                self._begin_drain(effect)
+            else:
+                self._drop(effect)
+        self._share_credit()
+        for epoch in sorted({e.epoch for e in effects if isinstance(e, Take)}):
+            self._tell_of(effects, Take, epoch)
+        lost = tuple(e.partition for e in effects if isinstance(e, Drop))
+        if lost:
+            self._emit(PartitionsRevoked(self.request.topic, self._group, lost, lost=True))
+
+    def _tell_of(self, effects: list[Take | Drain | Drop], kind: type, epoch: int) -> None:
+        numbers = tuple(e.partition for e in effects if isinstance(e, kind) and e.epoch == epoch)
+        self._emit(PartitionsAssigned(self.request.topic, self._group, numbers, epoch))
+
+    def _take(self, take: Take) -> None:
+        number, epoch = take.partition, take.epoch
+        share = Consumer(
+            self.request,
+            self._served[number],
+            self._streams,
+            start=self._start,
+            emit=self._emit,
+            tell=self._tell,
+            fail=self._fail,
+            claim=Claim(
+                number,
+                epoch,
+                take.mark,
+                owns=partial(self.membership.owns, number, epoch),
+                lose=partial(self.membership.lost, number, epoch),
+            ),
+        )
+        self._shares[number] = share
+        if self._stopped:
+            share.stop()
+        elif self._session is not None:
+            share.attach_again(self._session, None)
+
+    def _begin_drain(self, drain: Drain) -> None:
+        number, epoch = drain.partition, drain.epoch
+        self._shares[number].stop()
+        if self._stopped:
+            self.drained(number, epoch)  # the program has ended its handlers already
+            return
+        self._drains[number] = self._loop.call_later(DRAIN_WAIT, self._end_drain, number, epoch)
+        self._drain(number, epoch)
+
+    def _end_drain(self, number: int, epoch: int) -> None:
+        logger.warning(
+            "group %s: handlers of topic %s still ran %s s after partition %d was to be handed"
+            " over: they are cancelled",
+            self._group, self.request.topic, DRAIN_WAIT, number,
+        )  # fmt: skip
+        self._lose(number, epoch)
+
+    def _drop(self, drop: Drop) -> None:
+        number, epoch = drop.partition, drop.epoch
+        logger.debug("%s of %s: %s", number, self.request.topic, drop.reason)
+        share = self._shares.pop(number, None)
+        if share is None:
+            return  # it was being let go: that goes on
+        self._end_patience(number)
+        self._leaving[number, epoch] = share.mark_text()
+        self._start(share.release)
+        if self._stopped:
+            self.drained(number, epoch)
+        else:
+            self._lose(number, epoch)
+
+    def _end_patience(self, number: int) -> None:
+        timer = self._drains.pop(number, None)
+        if timer is not None:
+            timer.cancel()
+
+    def drained(self, number: int, epoch: int) -> None:
+        """The program says that nothing of a partition runs any more. More often than once is
+        no harm."""
+        mark = self._leaving.pop((number, epoch), None)
+        if mark is not None:
+            self.membership.drained(number, epoch, mark)
+            return
+        share = self._shares.get(number)
+        if share is None or share.epoch != epoch:
+            return
+        del self._shares[number]
+        self._end_patience(number)
+        self._leaving[number, epoch] = share.mark_text()
+        self._start(self._let_go, share, number, epoch)
+
+    async def _let_go(self, share: Consumer, number: int, epoch: int) -> None:
+        await share.release()
+        mark = self._leaving.pop((number, epoch), None)
+        if mark is not None:
+            self.membership.drained(number, epoch, mark)
+            self._emit(PartitionsRevoked(self.request.topic, self._group, (number,)))
+        self._share_credit()
+
+    def _share_credit(self) -> None:
+        parts = max(1, len(self._shares))
+        for share in self._shares.values():
+            share.set_credit(
+                max(1, self.request.max_in_flight // parts),
+                max(1, self.request.max_in_flight_bytes // parts),
+            )
+
+    def _marks(self) -> Iterator[tuple[int, int, str]]:
+        for number, share in self._shares.items():
+            yield number, share.epoch, share.mark_text()

@@ -1,0 +1,221 @@
+"""A member of a group, doing what `_ownership` decides. Lives in the clients' loop.
+
+It needs no task: a timer, the answers to its questions and the news of the bucket are its only
+inputs, and each is performed at once. The clock goes on while the process is suspended, and where
+there is one that does, while the machine is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from ..._config import NatsOptions
+from ..._errors import TbusError
+from ..._ownership import (
+    Answer,
+    Delete,
+    Drain,
+    Drop,
+    Effect,
+    Get,
+    Left,
+    Member,
+    Put,
+    Take,
+    Timing,
+)
+from ._bucket import GroupBucket
+from ._errors import NoAnswer, NoResponders, SessionLost
+from ._session import Session
+
+if hasattr(time, "CLOCK_BOOTTIME"):
+    clock: Callable[[], float] = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+else:
+    clock = time.monotonic
+
+JOIN_WAIT = 5.0
+"""Seconds to wait for the group at the beginning: those who must be taken for dead first take
+half of it."""
+
+ATTACH_AGAIN = 0.1
+"""Seconds until a bucket that did not answer is asked again."""
+
+Shares = Iterable[tuple[int, int, str]]
+"""Partition, epoch and mark of each that is read."""
+
+
+class Membership:
+    """Who owns what, as one process of a group knows it.
+
+    Args:
+        partitions: of the topic.
+        start: starts a task in the loop's nursery.
+        perform: does what is to be done with partitions: all that was decided at once.
+        shares: what is read, for the heartbeats.
+        fail: the member cannot go on.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        group: str,
+        partitions: int,
+        options: NatsOptions,
+        *,
+        start: Callable[..., None],
+        perform: Callable[[list[Take | Drain | Drop]], None],
+        shares: Callable[[], Shares],
+        fail: Callable[[TbusError], None],
+        timing: Timing | None = None,
+    ) -> None:
+        self.bucket = GroupBucket(
+            topic, group, options, on_answer=self._answered, on_news=self._noticed, fail=fail
+        )
+        self._member = Member(uuid.uuid4().hex[:12], partitions, clock(), timing)
+        self._start = start
+        self._perform_shares = perform
+        self._shares = shares
+        self._fail = fail
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._joined = asyncio.Event()
+        self._left = asyncio.Event()
+        self._ended = False
+
+    # Questions
+
+    def owns(self, partition: int, epoch: int) -> bool:
+        """Whether something of a partition may be settled now."""
+        return self._member.owns(clock(), partition, epoch)
+
+    def lease_until(self) -> float:
+        """When the lease ends by `clock`; may be asked in any thread."""
+        return self._member.lease_until
+
+    @property
+    def member(self) -> Member:
+        """What has been decided."""
+        return self._member
+
+    # The connection
+
+    async def join(self, session: Session) -> None:
+        """Begin; returns when the group has this member, or cannot be asked for now. Whatever it
+        owns at once has been told by then.
+
+        Raises:
+            TbusError: the bucket cannot be used.
+            SessionLost, NoAnswer, NoResponders: the server did not answer.
+        """
+        await self.bucket.attach(session)
+        self._wake()
+        try:
+            async with asyncio.timeout(JOIN_WAIT):
+                await self._joined.wait()
+        except TimeoutError:
+            pass
+
+    async def attach_again(self, session: Session) -> None:
+        """Go on with another connection; returns when the bucket can be asked."""
+        while not self._ended and not session.lost.is_set():
+            try:
+                await self.bucket.attach(session)
+            except SessionLost:
+                return
+            except (NoAnswer, NoResponders):
+                await asyncio.sleep(ATTACH_AGAIN)
+            except TbusError as error:
+                self._fail(error)
+                return
+            else:
+                self._wake()
+                return
+
+    def detach(self) -> None:
+        """The connection is gone."""
+        self.bucket.detach()
+
+    # Inputs
+
+    def _wake(self) -> None:
+        if self._ended:
+            return
+        for partition, epoch, mark in self._shares():
+            self._member.note(partition, epoch, mark)
+        self._perform(self._member.wake(clock()))
+
+    def _answered(self, request: int, answer: Answer) -> None:
+        self._tell(lambda now: self._member.answered(now, request, answer))
+
+    def _noticed(self, key: str, revision: int, value: bytes | None) -> None:
+        self._tell(lambda now: self._member.noticed(now, key, revision, value))
+
+    def _tell(self, tell: Callable[[float], list[Effect]]) -> None:
+        if self._ended:
+            return
+        try:
+            effects = tell(clock())
+        except TbusError as error:
+            self._fail(error)
+        else:
+            self._perform(effects)
+
+    def drained(self, partition: int, epoch: int, mark: str) -> None:
+        """Nothing of a partition runs any more. Answers every `Drain` and `Drop`."""
+        self._tell(lambda now: self._member.drained(now, partition, epoch, mark))
+
+    def lost(self, partition: int, epoch: int, reason: str) -> None:
+        """Somebody else reads the partition."""
+        self._tell(lambda now: self._member.lost(now, partition, epoch, reason))
+
+    async def leave(self) -> None:
+        """Give everything away; returns when the group knows it. Bounded by the caller."""
+        self._tell(self._member.leave)
+        if not self._ended:
+            await self._left.wait()
+
+    async def close(self) -> None:
+        """Stop. What is owned is taken over by others when the lease has run out, unless it
+        was given away."""
+        self.end()
+        await self.bucket.close()
+
+    def end(self) -> None:
+        """Nothing is looked at any more."""
+        self._ended = True
+        self._joined.set()
+        self._left.set()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # Effects
+
+    def _perform(self, effects: list[Effect]) -> None:
+        bucket = self.bucket
+        shares: list[Take | Drain | Drop] = []
+        for effect in effects:
+            if isinstance(effect, Put):
+                bucket.put(effect)
+            elif isinstance(effect, Get):
+                bucket.get(effect)
+            elif isinstance(effect, Delete):
+                bucket.delete(effect)
+            elif isinstance(effect, Left):
+                self._left.set()
+            else:
+                shares.append(effect)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        delay = self._member.wake_at - clock()
+        if not self._ended and delay < 1e9:
+            self._timer = self._loop.call_later(max(0.0, delay), self._wake)
+        if shares:
+            self._perform_shares(shares)
+        if self._member.id in self._member.document.members:
+            self._joined.set()

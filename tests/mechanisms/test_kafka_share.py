@@ -1,0 +1,221 @@
+"""What a process holds of a Kafka partition, and what of it may be committed."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tbus._marks import Mark, decode, encode
+from tbus._transport import Verdict
+from tbus.transports.kafka._share import Commit, Share
+
+
+def opened(share: Share, *offsets: int) -> list[int]:
+    """Those that are to be handed over."""
+    opens = share.opener()
+    return [offset for offset in offsets if opens(offset)]
+
+
+def test_nothing_is_due_where_the_broker_has_it_all():
+    share = Share(0, 1, 5, committed=5)
+    opened(share, 5, 6)
+    assert share.due() is None
+
+
+def test_a_partition_in_which_nothing_was_committed_is_due_at_once():
+    assert Share(0, 1, 5).due() == Commit(5, (), ())
+
+
+def test_only_what_lies_before_the_first_unsettled_offset_is_committed():
+    share = Share(0, 1, 0, committed=0)
+    opened(share, 0, 1, 2, 3, 4)
+    share.settle(1, Verdict.DONE)
+    share.settle(3, Verdict.DONE)
+    assert share.due() == Commit(0, ((1, 1), (3, 3)), ())
+    share.settle(0, Verdict.DONE)
+    assert share.due() == Commit(2, ((3, 3),), ())
+
+
+def test_what_was_given_back_holds_the_frontier_for_good():
+    share = Share(0, 1, 0, committed=0)
+    opened(share, 0, 1)
+    assert share.settle(0, Verdict.GIVE_BACK)
+    assert share.settle(1, Verdict.DONE)
+    assert not share.settle(0, Verdict.DONE)
+    assert share.due() == Commit(0, ((1, 1),), ())
+
+
+def test_a_message_is_settled_once():
+    share = Share(0, 1, 0, committed=0)
+    opened(share, 0)
+    assert not share.settle(7, Verdict.DONE)
+    assert share.settle(0, Verdict.DONE)
+    assert not share.settle(0, Verdict.DONE)
+    assert not share.settle(0, Verdict.GIVE_BACK)
+
+
+def test_what_a_mark_says_was_settled_is_not_handed_over_again():
+    mark = Mark(10, ((12, 13), (15, 15)))
+    share = Share(0, 1, 10, mark, committed=10)
+    assert opened(share, *range(10, 18)) == [10, 11, 14, 16, 17]
+    assert share.next_offset == 18
+
+
+def test_a_mark_that_has_not_been_reached_yet_is_committed_again():
+    share = Share(0, 1, 10, Mark(10, ((12, 13), (15, 15))), committed=10)
+    assert share.due() is None
+    opened(share, 10, 11)
+    share.settle(10, Verdict.DONE)
+    assert share.due() == Commit(11, ((12, 13), (15, 15)), ())
+    share.settle(11, Verdict.DONE)
+    assert share.due() == Commit(14, ((15, 15),), ())
+
+
+def test_a_mark_that_was_read_half_is_committed_whole():
+    share = Share(0, 1, 10, Mark(10, ((12, 20),)), committed=10)
+    opened(share, 10, 11, 12, 13)
+    share.settle(11, Verdict.DONE)
+    assert share.due() == Commit(10, ((11, 20),), ())
+    share.settle(10, Verdict.DONE)
+    assert share.due() == Commit(21, (), ())
+
+
+def test_failures_are_counted_on_by_the_next_owner():
+    share = Share(0, 1, 10, Mark(10, (), ((10, 3), (12, 1))), committed=10)
+    opened(share, 10, 11, 12)
+    assert share.has_failed
+    assert [share.attempts(offset) for offset in (10, 11, 12)] == [3, 0, 1]
+    share.note_attempts(11, 2)
+    assert share.due() == Commit(10, (), ((10, 3), (11, 2), (12, 1)))
+    share.settle(10, Verdict.DONE)
+    assert share.due() == Commit(11, (), ((11, 2), (12, 1)))
+
+
+def test_failures_of_what_is_not_in_flight_are_not_counted():
+    share = Share(0, 1, 0, committed=0)
+    opened(share, 0)
+    share.settle(0, Verdict.DONE)
+    share.note_attempts(0, 1)
+    share.note_attempts(99, 1)
+    assert not share.has_failed
+
+
+def test_what_the_broker_has_heard_is_not_told_again():
+    share = Share(0, 1, 0, committed=0)
+    opened(share, 0, 1)
+    share.settle(0, Verdict.DONE)
+    commit = share.due()
+    assert commit is not None
+    share.settle(1, Verdict.DONE)
+    share.committed(commit)
+    assert share.due() == Commit(2, (), ())
+
+
+class Owners(RuleBasedStateMachine):
+    """One partition through many owners, some of which die before they have committed.
+
+    The model is the set of offsets that were completed. Nothing that is not completed may
+    ever be passed over, and nothing that was completed when it was committed comes again.
+    """
+
+    @initialize(gaps=st.lists(st.sampled_from([1, 1, 1, 2, 5]), min_size=1, max_size=30))
+    def start(self, gaps: list[int]) -> None:
+        self.stored: list[int] = []
+        at = 0
+        for gap in gaps:  # compaction and control records leave gaps
+            self.stored.append(at)
+            at += gap
+        self.done: set[int] = set()
+        self.known: set[int] = set()
+        """Of these the broker has heard."""
+        self.settled: set[int] = set()
+        """What the owner knows of: these, and what it has completed itself."""
+        self.failures: dict[int, int] = {}
+        self.kept: dict[int, int] = {}
+        self.commit: Commit | None = None
+        self.epoch = 0
+        self._own()
+
+    def _own(self) -> None:
+        self.epoch += 1
+        if self.commit is None:
+            self.share = Share(0, self.epoch, 0)
+        else:
+            base = self.commit.offset
+            text = encode(Mark(base, self.commit.runs, self.commit.attempts), 4096)
+            self.share = Share(0, self.epoch, base, decode(text, base), base)
+        self.open: set[int] = set()
+        self.settled = set(self.known)
+        self.failures = dict(self.kept)
+
+    @rule(count=st.integers(1, 10))
+    def hand_over(self, count: int) -> None:
+        coming = [one for one in self.stored if one >= self.share.next_offset][:count]
+        given = opened(self.share, *coming)
+        assert not set(given) & self.known, "what was settled and committed came again"
+        assert set(coming) - set(given) <= self.done, "a message was passed over"
+        self.open |= set(given)
+        for offset in given:
+            assert self.share.attempts(offset) == self.failures.get(offset, 0)
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
+        offset = data.draw(st.sampled_from(sorted(self.open)))
+        verdict = data.draw(st.sampled_from([Verdict.DONE, Verdict.DONE, Verdict.GIVE_BACK]))
+        assert self.share.settle(offset, verdict)
+        self.open.discard(offset)
+        if verdict is Verdict.DONE:
+            self.done.add(offset)
+            self.settled.add(offset)
+            self.failures.pop(offset, None)
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def fail(self, data: st.DataObject) -> None:
+        offset = data.draw(st.sampled_from(sorted(self.open)))
+        self.failures[offset] = self.failures.get(offset, 0) + 1
+        self.share.note_attempts(offset, self.failures[offset])
+
+    @rule(heard=st.booleans())
+    def tell_the_broker(self, heard: bool) -> None:
+        commit = self.share.due()
+        if commit is None or not heard:
+            return
+        self.commit = commit
+        self.share.committed(commit)
+        self.known = set(self.settled)
+        self.kept = dict(self.failures)
+
+    @rule()
+    def another_owner(self) -> None:
+        self._own()
+
+    @invariant()
+    def the_committed_offset_passes_over_nothing(self) -> None:
+        commit = self.share.due()
+        if commit is not None:
+            assert {one for one in self.stored if one < commit.offset} <= self.done
+            for first, last in commit.runs:
+                assert {one for one in self.stored if first <= one <= last} <= self.done
+                assert first > commit.offset
+
+
+TestOwners = Owners.TestCase
+
+
+@given(
+    base=st.integers(0, 50),
+    length=st.integers(1, 60),
+    done=st.sets(st.integers(0, 60)),
+)
+def test_every_commit_can_be_written_as_a_mark(base, length, done):
+    share = Share(0, 1, base, committed=base)
+    opened(share, *range(base, base + length))
+    for offset in done:
+        share.settle(base + offset, Verdict.DONE)
+    commit = share.due()
+    if commit is not None:
+        mark = Mark(commit.offset, commit.runs, commit.attempts)
+        assert decode(encode(mark, 4096), commit.offset) == mark
