@@ -86,13 +86,10 @@ class Committer:
             due = self._due()
             if not due or self.coordinator is None:
                 return
-            offsets = {part: self._told(commit) for part, (_, commit) in due.items()}
+            commits = {part: commit for part, (_, commit) in due.items()}
             try:
                 async with asyncio.timeout(COMMIT_WAIT):
-                    await self._send(offsets)
-            except kafka.OffsetMetadataTooLargeError:
-                self._limit //= 2  # this broker's limit is a smaller one
-                self._dirty.set()
+                    await self._tell(commits)
             except (
                 kafka.UnknownMemberIdError,
                 kafka.IllegalGenerationError,
@@ -125,6 +122,19 @@ class Committer:
         if commit.runs or commit.attempts:
             mark = encode(Mark(commit.offset, commit.runs, commit.attempts), self._limit)
         return OffsetAndMetadata(commit.offset, mark)
+
+    async def _tell(self, commits: dict[TopicPartition, Commit]) -> None:
+        """Commit, with marks as long as this broker takes them. At once, and not with the next
+        commit: this may be the last one."""
+        while True:
+            try:
+                await self._send({part: self._told(commit) for part, commit in commits.items()})
+            except kafka.OffsetMetadataTooLargeError:
+                if not self._limit:
+                    raise
+                self._limit //= 2
+            else:
+                return
 
     async def _send(self, offsets: dict[TopicPartition, OffsetAndMetadata]) -> None:
         """Commit once. The consumer's own `commit` refuses as soon as the list of topics has

@@ -84,13 +84,19 @@ class Fetching:
                 await asyncio.sleep(0)
                 continue
             waiter = fetcher._create_fetch_waiter()
+            own: asyncio.Future[None] = fetcher.error_future
             done, _ = await asyncio.wait(
-                (waiter, self._kick), timeout=LOOK_AGAIN, return_when=asyncio.FIRST_COMPLETED
+                (waiter, self._kick, own),
+                timeout=LOOK_AGAIN,
+                return_when=asyncio.FIRST_COMPLETED,
             )
             if waiter not in done:
                 waiter.cancel()
             else:
                 waiter.result()
+            if own in done:
+                own.result()  # it fetches nothing any more, and tells only who asks it for records
+                raise kafka.KafkaError("the client has stopped fetching")
 
     async def _take_all(self) -> bool:
         """One round over all partitions of which more is wanted; whether anything came."""

@@ -101,7 +101,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self._committer = Committer(group, options, self.topics)
         self._make_client()
         self._new: set[str] = set()
-        """Topics in which the group had committed nothing when they were opened."""
+        """Topics that are being opened, and in which the group has committed nothing yet."""
         self._declared: frozenset[str] = frozenset()
         self._assigned = asyncio.Condition()
         self._assignments = 0
@@ -156,6 +156,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         try:
             if not self._joined:
                 await self._start_client()
+            self._new.discard(topic)
             if not await self._offsets.committed(self.group, everyone):
                 self._new.add(topic)
             before = self._assignments
@@ -177,6 +178,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
                 and len(await self._offsets.committed(self.group, everyone)) < partitions
             ):
                 await asyncio.sleep(0.05)
+            self._new.discard(topic)  # a partition that is added from here on is read whole
         except (kafka.KafkaError, *LOST) as error:
             raise translated(f"read topic {topic!r} for group {self.group!r}", error) from error
 
