@@ -1,4 +1,4 @@
-"""On NATS, processes of a group share its partitions, or, without order, its messages."""
+"""On NATS, readers of a group share its partitions or, without order, its messages."""
 
 from __future__ import annotations
 
@@ -19,14 +19,18 @@ async def ignore(message: Message) -> None:
 async def test_a_group_is_read_with_order_or_without_but_not_both_at_once(
     shared_nats_server: NatsServer, topic: str
 ) -> None:
+    ordered, unordered = Seen(), Seen()
     async with (
         open_bus(shared_nats_server.url) as first,
         open_bus(shared_nats_server.url) as second,
     ):
-        await first.subscribe(topic, ignore, group="g")
+        await first.subscribe(topic, ordered, group="g")
+        await first.subscribe(topic, unordered, group="h", order="none")
+        await first.publish(topic, b"x")  # they are reading when they have it
+        await ordered.wait(1)
+        await unordered.wait(1)
         with pytest.raises(SubscriptionFailed, match=r"'g'.*with order.*order='key'"):
             await second.subscribe(topic, ignore, group="g", order="none")
-        await first.subscribe(topic, ignore, group="h", order="none")
         with pytest.raises(SubscriptionFailed, match=r"'h'.*without order.*order='none'"):
             await second.subscribe(topic, ignore, group="h")
 

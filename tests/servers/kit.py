@@ -56,7 +56,11 @@ def of_process(pid: int, file: str) -> bytes:
 
 def open_files(pid: int) -> set[str]:
     place = f"/proc/{pid}/fd"
-    return {os.readlink(f"{place}/{number}") for number in os.listdir(place)}
+    found = set()
+    for number in os.listdir(place):
+        with suppress(FileNotFoundError):  # closed since the list was read
+            found.add(os.readlink(f"{place}/{number}"))
+    return found
 
 
 def descriptor_of(file: Path) -> int:
