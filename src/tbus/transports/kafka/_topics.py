@@ -23,6 +23,9 @@ IMMUTABLE = ("partitions", "replicas")
 PROMPT = 0.05
 """Seconds between looks at a topic that was made or removed just now."""
 
+SPREAD_WAIT = 5.0
+"""Seconds within which every broker of a cluster has heard of a new topic."""
+
 SOURCE_TOPIC = 1
 """Of a configuration value: set for this topic. Source: Kafka protocol, DescribeConfigs."""
 
@@ -205,10 +208,13 @@ class Topics:
                         value=topic,
                     )
                 await self._change(topic, configs)
-        result = await self.get(topic)
-        if result is None:
-            raise TransportLost(f"topic {topic!r} was removed while it was being configured")
-        return result
+        # Another broker may answer now, which has not heard of the topic yet.
+        for _ in range(round(SPREAD_WAIT / PROMPT)):
+            result = await self.get(topic)
+            if result is not None:
+                return result
+            await asyncio.sleep(PROMPT)
+        raise TransportLost(f"topic {topic!r} was removed while it was being configured")
 
     async def list(self) -> list[str]:
         """The topics of the cluster, without Kafka's own."""
