@@ -302,9 +302,10 @@ class Envelope:
                 self.tenant_id,
             )
         )
-        if b"<" in head or b">" in head or b"&" in head or not head.isascii():
+        # A number is found in bytes three times as fast as bytes of length 1 are.
+        if _LESS in head or _MORE in head or _AND in head or not head.isascii():
             head = _escaped_as_by_go(head)
-        return b'%b,"payload":%b}' % (head[:-1], self.payload)
+        return head[:-1] + b',"payload":' + self.payload + b"}"
 
     def decode(self, type: type[T]) -> T:  # noqa: A002 - as msgspec calls it
         """The payload as a value of the type: a builtin, a Struct, an attrs class or a
@@ -328,6 +329,8 @@ class Envelope:
                 value=_bounded(self.payload),
             ) from error
 
+
+_LESS, _MORE, _AND = b"<>&"
 
 # --- checks ------------------------------------------------------------------------------
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from types import TracebackType
 
-import attrs
-
 from ._dispatch import Lane
 from ._intake import Intake
 from ._message import Message
@@ -13,8 +11,8 @@ from ._runtime import OneShot, Runtime
 from ._workers import Doomed
 
 
-@attrs.define(eq=False)
-class PulledMessage(Message):
+# Unlike a `Message`, it leads to what leads to itself: to the messages that are out.
+class PulledMessage(Message, eq=False, gc=True):
     """A message that the user settles: `async with message:` around what handles it.
 
     Leaving the block normally settles it. An exception counts as a failed attempt: the
@@ -23,8 +21,8 @@ class PulledMessage(Message):
     given back if the reading ends.
     """
 
-    _messages: Messages | None = attrs.field(default=None, repr=False)
-    _lane: Lane[Message] | None = attrs.field(default=None, repr=False)
+    _messages: Messages | None = None
+    _lane: Lane[Message] | None = None
 
     async def __aenter__(self) -> PulledMessage:
         if self._lane is None:

@@ -359,7 +359,9 @@ class PipelinedPublisher:
             self._since_yield = 0
         else:
             await runtime.checkpoint_if_cancelled()
-        self._check_open()
+        if self._closed:
+            self._check_open()
+        self._may_send()
         publisher = self._publisher
         outgoing = publisher.prepare(self._resolve, topic, body, key, headers, id, timeout)
         while len(self._unresolved) + self._entering >= self._max_in_flight:

@@ -9,6 +9,7 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from tbus._dead_letters import (
     MAX_TEXT,
@@ -28,7 +29,7 @@ from tbus._publisher import check_headers
 
 def make(headers: Headers = (), **fields: Any) -> Message:
     delivery = Delivery(Position(2, 7), b"body", headers, 1700000000.25)
-    return attrs.evolve(Message("orders", "k", "billing", delivery, 3), **fields)
+    return structs.replace(Message("orders", "k", "billing", delivery, 3), **fields)
 
 
 def raised(error: Exception) -> Exception:

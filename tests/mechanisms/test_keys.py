@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from tbus._envelope import Envelope
 from tbus._errors import InvalidEnvelope
 from tbus._keys import KEY_HEADERS, find_key
-from tbus._message import Delivery, Position
+from tbus._message import Delivery, Message, Position
 
 
 def make(
@@ -56,10 +58,18 @@ def test_an_empty_header_is_no_key() -> None:
     assert find_key(make(headers=headers))[0] == "k"
 
 
-def test_what_is_known_to_be_no_envelope_is_not_looked_at_again() -> None:
-    key, decoded = find_key(make(b"{broken", key="k"))
-    assert key == "k"
-    assert isinstance(decoded, InvalidEnvelope)
+def test_a_body_that_only_begins_like_an_envelope_says_nothing() -> None:
+    assert find_key(make(b"{broken", key="k")) == ("k", None)
+
+
+def test_a_message_keeps_no_error_that_holds_who_asked_for_its_envelope() -> None:
+    message = Message("topic", "k", None, make(b"{broken"))
+    with pytest.raises(InvalidEnvelope) as first:
+        message.envelope  # noqa: B018 - it raises
+    with pytest.raises(InvalidEnvelope) as second:
+        message.envelope  # noqa: B018
+    assert second.value is not first.value
+    assert not gc.is_tracked(message)
 
 
 @pytest.mark.parametrize("key", ["given", None])

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ..._message import Headers
+from ..._message import Headers, Position
 
-Row = tuple[int, int, float, int, bytes, str | None, Headers]
-"""A stored message: partition, offset, when it was stored, size, body, key, headers.
+Row = tuple[Position, float, int, bytes, str | None, Headers]
+"""A stored message: where it stands, when it was stored, size, body, key, headers.
 
-A plain tuple of plain values, since the garbage collector stops looking at those: with
-100 000 messages stored, objects instead of tuples doubled the cost of storing one.
+A plain tuple of what the garbage collector need not look at, since it stops looking at those:
+with 100 000 messages stored, objects instead of tuples doubled the cost of storing one.
 """
 
-_STORED: Final = 2
-_SIZE: Final = 3
+_STORED: Final = 1
+_SIZE: Final = 2
 
 _KEEP_GONE: Final = 256
 """Rows that may be gone and still in the list: moving the rest down is worth it beyond."""

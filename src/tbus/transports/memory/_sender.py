@@ -1,7 +1,7 @@
 """The way of an event to the broker and of its outcome back, with what can go wrong on it.
 
-While nothing is wrong there is no way at all: an event is stored, and its outcome told,
-in the call that sends it. Otherwise it waits here, in the order of the calls.
+While nothing is wrong (`is_plain`) there is no way at all: the transport stores an event, and
+tells its outcome, in the call that sends it. Otherwise it waits here, in the order of the calls.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Sender:
     """Takes events in order, and tells each its outcome once.
 
     Attributes:
+        is_plain: nothing is wrong.
         delay: seconds that an answer takes.
         refused_until: publishes that come before this time are refused.
         answers_to_lose: so many outcomes get lost.
@@ -62,22 +63,28 @@ class Sender:
         self._open: dict[_Waiting, None] = {}  # no outcome yet, in the order of the calls
         self._on_the_way: deque[_Waiting] = deque()  # the broker has not taken it
         self._flushed: list[OneShot] = []
-        self._is_plain = True
+        self.is_plain = True
         self.delay = 0.0
         self.refused_until = -math.inf
         self.answers_to_lose = 0
         self.stores_unanswered = True
 
     def send(self, outgoing: Outgoing) -> None:
-        """Store an event, or let it wait for what is wrong to pass."""
-        if self._is_plain:
-            outgoing.on_outcome(outgoing, self._store(outgoing))
+        """Store an event while something is wrong, or let it wait for that to pass."""
+        if self._link is Link.CLOSED:
+            outgoing.on_outcome(outgoing, _never_sent(outgoing))
+            return
+        waiting = _Waiting(outgoing, self._link is not Link.DOWN)
+        self._open[waiting] = None
+        waiting.timer = self._timers.call_later(outgoing.timeout, lambda: self._give_up(waiting))
+        if self._link is Link.UP:
+            self._arrive(waiting)
         else:
-            self._send_with_faults(outgoing)
+            self._on_the_way.append(waiting)
 
     def faults_changed(self) -> None:
         """To be called when a fault was set or ended."""
-        self._is_plain = (
+        self.is_plain = (
             self._link is Link.UP
             and not self.delay
             and not self.answers_to_lose
@@ -121,18 +128,6 @@ class Sender:
         self.set_link(Link.CLOSED)
         self.abandon()
         self._on_the_way.clear()
-
-    def _send_with_faults(self, outgoing: Outgoing) -> None:
-        if self._link is Link.CLOSED:
-            outgoing.on_outcome(outgoing, _never_sent(outgoing))
-            return
-        waiting = _Waiting(outgoing, self._link is not Link.DOWN)
-        self._open[waiting] = None
-        waiting.timer = self._timers.call_later(outgoing.timeout, lambda: self._give_up(waiting))
-        if self._link is Link.UP:
-            self._arrive(waiting)
-        else:
-            self._on_the_way.append(waiting)
 
     def _arrive(self, waiting: _Waiting) -> None:
         outgoing = waiting.outgoing

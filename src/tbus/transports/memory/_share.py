@@ -17,7 +17,7 @@ from heapq import heappop, heappush
 
 import attrs
 
-from ..._message import Delivery, Position
+from ..._message import Delivery
 from ..._transport import Verdict
 from ._log import PartitionLog
 
@@ -174,13 +174,12 @@ class Share:
         taken = 0
         read = 0
         for row in log.span(self.cursor, limit - (len(batch) - start)):
-            partition, offset, stored, size, body, key, headers = row
+            position, stored, size, body, key, headers = row
             if stored > before:
                 break
             if taken + size > room and held:
                 reader.is_blocked = True
                 break
-            position = Position(partition, offset)
             delivery = Delivery(position, body, headers, stored, key, True, epoch, 0, size)
             held[delivery] = self
             taken += size
@@ -197,10 +196,9 @@ class Share:
             self.cursor = self._floor
 
     def _hand_over(self, reader: Reader, offset: int, batch: list[Delivery]) -> bool:
-        partition, offset, stored, size, body, key, headers = self.log.at(offset)
+        position, stored, size, body, key, headers = self.log.at(offset)
         if not reader.has_room_for(size):
             return False
-        position = Position(partition, offset)
         again = self._redeliveries.get(offset, 0)
         failed = self._attempts.get(offset, 0)
         epoch = self.epoch

@@ -45,8 +45,8 @@ class DuplicateWindow:
         # A microsecond of slack: these seconds since 1970 are no finer than that.
         if found is None:
             return None
-        partition, offset, stored, *_ = found
-        return Position(partition, offset) if now - stored < self.window - 1e-6 else None
+        position, stored, *_ = found
+        return position if now - stored < self.window - 1e-6 else None
 
 
 class TopicStore:
@@ -94,30 +94,32 @@ class TopicStore:
             self.expire(now)
         known = self._known
         wall = now + self._epoch
-        if outgoing.id in known.recent or outgoing.id in known.earlier:
-            position = known.find(outgoing.id, wall)
-            if position is not None:
-                return Receipt(self.name, position, True)
+        event_id = outgoing.id
+        if event_id in known.recent or event_id in known.earlier:
+            earlier = known.find(event_id, wall)
+            if earlier is not None:
+                return Receipt(self.name, earlier, True)
         key = outgoing.key
         body = outgoing.body
         size = len(body) if key is None else len(body) + len(key)
-        for header, value in outgoing.headers:
+        headers = outgoing.headers
+        for header, value in headers:
             size += len(header) + len(value)
         if self.messages >= self._max_messages or self.bytes + size > self._max_bytes:
             return self._refuse(size)
         partition = 0 if self._is_single else self._partition_of(key)
         log = self.logs[partition]
-        offset = log.end
-        row = (partition, offset, wall, size, body, key, outgoing.headers)
+        position = Position(partition, log.end)
+        row = (position, wall, size, body, key, headers)
         log.append(row)
         self.messages += 1
         self.bytes += size
-        known.recent[outgoing.id] = row
+        known.recent[event_id] = row
         for share in self._readers[partition]:
             owner = share.owner
             if owner is None or owner.is_waiting:
                 share.notify()
-        return Receipt(self.name, Position(partition, offset))
+        return Receipt(self.name, position)
 
     def _refuse(self, size: int) -> PublishRefused:
         if self.messages >= self._max_messages:

@@ -53,7 +53,10 @@ class MemoryTransport:
 
     def send_nowait(self, outgoing: Outgoing) -> None:
         """Store an event; unless a fault is in the way, its outcome is told before this returns."""
-        self._sender.send(outgoing)
+        if self._sender.is_plain:
+            outgoing.on_outcome(outgoing, self._store(outgoing))
+        else:
+            self._sender.send(outgoing)
 
     async def flush(self) -> None:
         """Wait until every event taken has its outcome."""
@@ -64,9 +67,8 @@ class MemoryTransport:
         self._sender.abandon()
 
     def _store(self, outgoing: Outgoing) -> Answer:
-        topic = self._topics.get(outgoing.topic)
-        if topic is None:
-            topic = self._find_or_make(outgoing.topic)
+        name = outgoing.topic
+        topic = self._topics.get(name) or self._find_or_make(name)
         return topic.store(outgoing, self._clock())
 
     # --- feeds ---
