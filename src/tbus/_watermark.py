@@ -10,12 +10,13 @@ position that is still open, so there is never more than one run more than there
 positions, however long the oldest one takes: the memory is bounded by what is in flight.
 
 Pure: no clock, no I/O. `open` is O(1); `complete` is O(log n) in the open positions, and
-O(1) for the oldest.
+O(1) for the oldest; of many at once, each costs less.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Collection, Sequence
 
 
 class Watermark:
@@ -56,6 +57,15 @@ class Watermark:
         self._open.append(position)
         return True
 
+    def open_all(self, positions: Sequence[int]) -> bool:
+        """Positions in ascending order were delivered; False, and nothing is opened, if the first
+        was delivered before."""
+        if positions[0] <= self._highest:
+            return False
+        self._highest = positions[-1]
+        self._open += positions
+        return True
+
     def complete(self, position: int) -> bool:
         """A position is settled. False if it was not open."""
         start = self._start
@@ -70,6 +80,22 @@ class Watermark:
             return False
         del self._open[index]
         return True
+
+    def complete_all(self, positions: Collection[int]) -> Collection[int]:
+        """Positions are settled, none of them twice; returns those that were open.
+
+        Args:
+            positions: quick to look into: a set, or a dict.
+        """
+        if len(positions) * 16 < len(self):
+            return [position for position in positions if self.complete(position)]
+        spots = self._open[self._start :]
+        left = [position for position in spots if position not in positions]
+        self._open = left
+        self._start = 0
+        if len(spots) - len(left) == len(positions):
+            return positions
+        return [position for position in spots if position in positions]
 
     def reopen(self, position: int) -> bool:
         """A settled position turned out not to be: it is open again. False if it is."""

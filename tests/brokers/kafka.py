@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 import anyio
+import anyio.to_thread
 
 from tbus._errors import BusError
 from tbus.servers._kafka_distribution import KafkaMissing, prepare_kafka
@@ -122,6 +123,11 @@ class KafkaCluster:
             for number in started:
                 self.kill(number)
             raise
+
+    async def start_meanwhile(self, node: int = 1) -> None:
+        """Start one node; return when it is ready. The event loop goes on meanwhile."""
+        self._launch(node)
+        await anyio.to_thread.run_sync(self._wait_all, [node])
 
     def kill(self, node: int = 1) -> None:
         """SIGKILL: what the system had not been given is lost. Returns when it is gone."""

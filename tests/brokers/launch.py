@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,12 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 def launch(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    """Start it; what it writes is added to the log."""
+    """Start it; what it writes is added to the log.
+
+    In the main thread alone: what Linux waits for is the end of the thread, and a worker
+    thread of an event loop ends when it has been idle for some seconds.
+    """
+    assert threading.current_thread() is threading.main_thread(), "it would die with this thread"
     with log.open("ab") as file:
         return subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *command],

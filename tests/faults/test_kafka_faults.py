@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
 
 import anyio
 import pytest
 import trio
+from aiokafka.admin import AIOKafkaAdminClient
 
 from tbus import (
-    Bus,
     ConfigurationError,
     Connected,
     ConnectionLost,
     KafkaOptions,
     Message,
-    OutcomeUnknown,
     PublishRefused,
     TopicOptions,
     TransportLost,
@@ -25,64 +24,13 @@ from tbus import (
 from tbus._events import PartitionsRevoked
 from tbus.testing.conformance._kit import Gate, Seen, publish_text, watching
 from tbus.testing.harness import unique_name
+from tbus.transports.kafka import _link
+from tbus.transports.kafka._topics import Topics
 from tests.brokers.kafka import KafkaCluster
 from tests.brokers.kafka_fixtures import KafkaBroker
+from tests.faults.kafka_kit import Traffic
 
 QUICK = {"session_timeout": 2.0, "rebalance_timeout": 5.0, "drain": 2.0}
-
-
-class Traffic:
-    """Publishes numbers for a few keys, one after another, and notes what is acknowledged."""
-
-    def __init__(self) -> None:
-        self.acknowledged: dict[str, list[int]] = defaultdict(list)
-        self.first: dict[str, list[int]] = defaultdict(list)
-        self.repeats = 0
-        self._seen: set[tuple[str, int]] = set()
-        self._stop = False
-        self._more = trio.Event()
-
-    async def handle(self, message: Message) -> None:
-        event = (str(message.key), int(message.body))
-        if event in self._seen:
-            self.repeats += 1
-        else:
-            self._seen.add(event)
-            self.first[event[0]].append(event[1])
-        self._more.set()
-        self._more = trio.Event()
-        await trio.lowlevel.checkpoint()
-
-    async def publish(self, bus: Bus, topic: str, key: str) -> None:
-        for number in itertools.count():
-            if self._stop:
-                return
-            try:
-                await bus.publish(topic, str(number).encode(), key=key, timeout=15)
-            except (OutcomeUnknown, TransportLost, PublishRefused):
-                continue  # it may be there or not: nobody was told that it is
-            self.acknowledged[key].append(number)
-            await trio.sleep(0.001)
-
-    def stop(self) -> None:
-        self._stop = True
-
-    async def wait(self, more: int) -> None:
-        wanted = len(self._seen) + more
-        while len(self._seen) < wanted:
-            await self._more.wait()
-
-    async def wait_all(self) -> None:
-        while not all(
-            {(key, number) for number in numbers} <= self._seen
-            for key, numbers in self.acknowledged.items()
-        ):
-            await self._more.wait()
-
-    def check(self) -> None:
-        for key, numbers in self.first.items():
-            assert numbers == sorted(numbers), key
-            assert set(self.acknowledged[key]) <= set(numbers), key
 
 
 async def run_through(cluster: KafkaCluster, *faults: str, node: int = 1) -> Traffic:
@@ -98,7 +46,10 @@ async def run_through(cluster: KafkaCluster, *faults: str, node: int = 1) -> Tra
             for fault in faults:
                 await traffic.wait(100)
                 for deed in fault.split():
-                    await trio.to_thread.run_sync(getattr(cluster, deed), node)
+                    if deed == "start":
+                        await cluster.start_meanwhile(node)
+                    else:
+                        await trio.to_thread.run_sync(getattr(cluster, deed), node)
             await traffic.wait(100)
             traffic.stop()
         await traffic.wait_all()
@@ -123,13 +74,81 @@ async def test_one_of_three_brokers_stands_still_under_traffic(kafka_cluster: Ka
         await run_through(kafka_cluster, "pause", "resume", node=3)
 
 
+@pytest.mark.slow
+async def test_a_group_goes_on_where_it_stood_when_a_broker_that_does_not_know_is_asked(
+    kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is no coordinator any more, or not yet: to aiokafka its refusal reads as if the
+    group had committed nothing."""
+    topic, group = unique_name("topic"), unique_name("group")
+    url = f"kafka://{kafka_cluster.bootstrap}"
+    seen, again = Seen(), Seen()
+    ask = AIOKafkaAdminClient.list_consumer_group_offsets
+    asked = 0
+
+    async def ask_a_wrong_one(
+        admin: AIOKafkaAdminClient, group: str, node: int | None = None, partitions: Any = None
+    ) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked % 3:
+            node = await admin.find_coordinator(group) % 3 + 1
+        return await ask(admin, group, node, partitions)
+
+    with trio.fail_after(40):
+        async with open_bus(url) as bus:
+            await bus.subscribe(topic, seen, group=group)
+            await publish_text(bus, topic, "abc")
+            await seen.wait(3)
+        monkeypatch.setattr(AIOKafkaAdminClient, "list_consumer_group_offsets", ask_a_wrong_one)
+        async with open_bus(url) as bus:
+            await publish_text(bus, topic, "def")
+            assert (await bus.lag(topic, group)).messages == 3
+            await bus.subscribe(topic, again, group=group, start="latest")
+            await again.wait(3)
+    assert again.text == "def"
+
+
+@pytest.mark.slow
+async def test_a_broker_that_has_not_heard_of_a_topic_does_not_make_it_removed(
+    kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that stood still answers before it has caught up with what happened meanwhile."""
+    topic = unique_name("topic")
+    seen = Seen()
+    ask = Topics._ask_node
+    asked = 0
+
+    async def ask_one_that_was_away(topics: Topics, node: int, names: Sequence[str]) -> Any:
+        nonlocal asked
+        if node != 1:
+            return await ask(topics, node, names)
+        asked += 1
+        unheard = {f"{name}-unheard": name for name in names}
+        answer = await ask(topics, node, list(unheard))
+        return [{**entry, "topic": unheard[entry["topic"]]} for entry in answer]
+
+    with trio.fail_after(40):
+        async with open_bus(f"kafka://{kafka_cluster.bootstrap}") as bus:
+            subscription = await bus.subscribe(topic, seen, group=topic)
+            monkeypatch.setattr(_link, "LIVENESS_EVERY", 0.01)
+            monkeypatch.setattr(Topics, "_ask_node", ask_one_that_was_away)
+            while asked < 6:
+                assert await bus.get_topic(topic) is not None
+            await publish_text(bus, topic, "a")
+            await seen.wait(1)
+            await subscription.close()
+            assert await bus.remove_topic(topic)
+            assert await bus.get_topic(topic) is None
+
+
 async def test_a_bus_tells_that_the_cluster_is_lost_and_back(kafka_node: KafkaCluster) -> None:
     with trio.fail_after(40):
         async with open_bus(f"kafka://{kafka_node.bootstrap}") as bus, watching(bus) as watch:
             kafka_node.kill()
             await watch.wait(ConnectionLost)
             assert bus.health().state != "connected"
-            await trio.to_thread.run_sync(kafka_node.start, 1)
+            await kafka_node.start_meanwhile()
             await watch.wait(Connected)
             assert bus.health().state == "connected"
 

@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tbus._marks import Mark, decode, encode
-from tbus._transport import Verdict
 from tbus.transports.kafka._share import Commit, Share
 
 
 def opened(share: Share, *offsets: int) -> list[int]:
     """Those that are to be handed over."""
+    if offsets and share.open_all(offsets):
+        return list(offsets)
     opens = share.opener()
     return [offset for offset in offsets if opens(offset)]
 
@@ -30,29 +31,29 @@ def test_a_partition_in_which_nothing_was_committed_is_due_at_once():
 def test_only_what_lies_before_the_first_unsettled_offset_is_committed():
     share = Share(0, 1, 0, committed=0)
     opened(share, 0, 1, 2, 3, 4)
-    share.settle(1, Verdict.DONE)
-    share.settle(3, Verdict.DONE)
+    share.settle({1})
+    share.settle({3})
     assert share.due() == Commit(0, ((1, 1), (3, 3)), ())
-    share.settle(0, Verdict.DONE)
+    share.settle({0})
     assert share.due() == Commit(2, ((3, 3),), ())
 
 
 def test_what_was_given_back_holds_the_frontier_for_good():
     share = Share(0, 1, 0, committed=0)
     opened(share, 0, 1)
-    assert share.settle(0, Verdict.GIVE_BACK)
-    assert share.settle(1, Verdict.DONE)
-    assert not share.settle(0, Verdict.DONE)
+    assert share.give_back(0)
+    assert share.settle({1})
+    assert not share.settle({0})
     assert share.due() == Commit(0, ((1, 1),), ())
 
 
 def test_a_message_is_settled_once():
     share = Share(0, 1, 0, committed=0)
     opened(share, 0)
-    assert not share.settle(7, Verdict.DONE)
-    assert share.settle(0, Verdict.DONE)
-    assert not share.settle(0, Verdict.DONE)
-    assert not share.settle(0, Verdict.GIVE_BACK)
+    assert not share.settle({7})
+    assert share.settle({0})
+    assert not share.settle({0})
+    assert not share.give_back(0)
 
 
 def test_what_a_mark_says_was_settled_is_not_handed_over_again():
@@ -66,48 +67,46 @@ def test_a_mark_that_has_not_been_reached_yet_is_committed_again():
     share = Share(0, 1, 10, Mark(10, ((12, 13), (15, 15))), committed=10)
     assert share.due() is None
     opened(share, 10, 11)
-    share.settle(10, Verdict.DONE)
+    share.settle({10})
     assert share.due() == Commit(11, ((12, 13), (15, 15)), ())
-    share.settle(11, Verdict.DONE)
+    share.settle({11})
     assert share.due() == Commit(14, ((15, 15),), ())
 
 
 def test_a_mark_that_was_read_half_is_committed_whole():
     share = Share(0, 1, 10, Mark(10, ((12, 20),)), committed=10)
     opened(share, 10, 11, 12, 13)
-    share.settle(11, Verdict.DONE)
+    share.settle({11})
     assert share.due() == Commit(10, ((11, 20),), ())
-    share.settle(10, Verdict.DONE)
+    share.settle({10})
     assert share.due() == Commit(21, (), ())
 
 
 def test_failures_are_counted_on_by_the_next_owner():
     share = Share(0, 1, 10, Mark(10, (), ((10, 3), (12, 1))), committed=10)
     opened(share, 10, 11, 12)
-    assert share.has_failed
     assert [share.attempts(offset) for offset in (10, 11, 12)] == [3, 0, 1]
     share.note_attempts(11, 2)
     assert share.due() == Commit(10, (), ((10, 3), (11, 2), (12, 1)))
-    share.settle(10, Verdict.DONE)
+    share.settle({10})
     assert share.due() == Commit(11, (), ((11, 2), (12, 1)))
 
 
 def test_failures_of_what_is_not_in_flight_are_not_counted():
     share = Share(0, 1, 0, committed=0)
     opened(share, 0)
-    share.settle(0, Verdict.DONE)
+    share.settle({0})
     share.note_attempts(0, 1)
     share.note_attempts(99, 1)
-    assert not share.has_failed
 
 
 def test_what_the_broker_has_heard_is_not_told_again():
     share = Share(0, 1, 0, committed=0)
     opened(share, 0, 1)
-    share.settle(0, Verdict.DONE)
+    share.settle({0})
     commit = share.due()
     assert commit is not None
-    share.settle(1, Verdict.DONE)
+    share.settle({1})
     share.committed(commit)
     assert share.due() == Commit(2, (), ())
 
@@ -162,14 +161,22 @@ class Owners(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(data=st.data())
     def settle(self, data: st.DataObject) -> None:
-        offset = data.draw(st.sampled_from(sorted(self.open)))
-        verdict = data.draw(st.sampled_from([Verdict.DONE, Verdict.DONE, Verdict.GIVE_BACK]))
-        assert self.share.settle(offset, verdict)
-        self.open.discard(offset)
-        if verdict is Verdict.DONE:
-            self.done.add(offset)
-            self.settled.add(offset)
+        offsets = data.draw(st.sets(st.sampled_from(sorted(self.open)), min_size=1))
+        stray = data.draw(st.sets(st.sampled_from(sorted(self.stored)))) - self.open
+        assert set(self.share.settle(offsets | stray)) == offsets
+        self.open -= offsets
+        self.done |= offsets
+        self.settled |= offsets
+        for offset in offsets:
             self.failures.pop(offset, None)
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        offset = data.draw(st.sampled_from(sorted(self.open)))
+        assert self.share.give_back(offset)
+        assert not self.share.give_back(offset)
+        self.open.discard(offset)
 
     @precondition(lambda self: self.open)
     @rule(data=st.data())
@@ -213,8 +220,7 @@ TestOwners = Owners.TestCase
 def test_every_commit_can_be_written_as_a_mark(base, length, done):
     share = Share(0, 1, base, committed=base)
     opened(share, *range(base, base + length))
-    for offset in done:
-        share.settle(base + offset, Verdict.DONE)
+    share.settle({base + offset for offset in done})
     commit = share.due()
     if commit is not None:
         mark = Mark(commit.offset, commit.runs, commit.attempts)

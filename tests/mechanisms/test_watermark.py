@@ -29,6 +29,22 @@ class AgainstANaiveModel(RuleBasedStateMachine):
         self.open.add(position)
         self.was_open.add(position)
 
+    @rule(gaps=st.lists(st.sampled_from([0, 0, 1, 5]), min_size=1, max_size=9))
+    def open_some_together(self, gaps: list[int]) -> None:
+        positions = []
+        for gap in gaps:
+            self.highest += 1 + gap
+            positions.append(self.highest)
+        assert self.mark.open_all(positions)
+        assert not self.mark.open_all(positions)
+        self.open |= set(positions)
+        self.was_open |= set(positions)
+
+    @rule(positions=st.sets(POSITIONS))
+    def complete_some_together(self, positions: set[int]) -> None:
+        assert set(self.mark.complete_all(positions)) == positions & self.open
+        self.open -= positions
+
     @rule(position=POSITIONS)
     def open_what_was_delivered_before(self, position: int) -> None:
         if position <= self.highest:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
 
@@ -41,7 +40,8 @@ class KafkaFeed:
         self._reader: Reader | None = None
         self._given_up: dict[int, int] = {}
         """The partitions that were given up, and the epoch of that."""
-        self._settled: deque[tuple[Delivery, Verdict]] = deque()
+        self._done: list[Delivery] = []
+        self._given_back: list[Delivery] = []
         self._told = False
         self._failure: TbusError | None = None
         self._closed = False
@@ -71,7 +71,7 @@ class KafkaFeed:
         """Say how a delivery ended."""
         if self._closed:
             return
-        self._settled.append((delivery, verdict))
+        (self._done if verdict is Verdict.DONE else self._given_back).append(delivery)
         if not self._told:
             # One crossing takes all that is settled until it is made.
             self._told = True
@@ -80,7 +80,9 @@ class KafkaFeed:
     def _hear(self) -> None:
         """In the clients' loop: take what was settled."""
         self._told = False  # first: what is settled from here on crosses by itself
-        self.consumer.settle(self._settled)
+        if self._given_back:
+            self.consumer.give_back(_take_out(self._given_back))
+        self.consumer.settle(_take_out(self._done))
 
     def note_attempts(self, delivery: Delivery, attempts: int) -> None:
         """Say how often handling it has failed."""
@@ -145,3 +147,10 @@ class KafkaFeed:
         self._given_up.update(partitions)
         if self._reader is not None:
             self._reader.lose(partitions)
+
+
+def _take_out(deliveries: list[Delivery]) -> list[Delivery]:
+    """What is in the list, which the other thread goes on to add to: out of its front."""
+    taken = deliveries[:]
+    del deliveries[: len(taken)]
+    return taken

@@ -5,13 +5,15 @@ answer of the broker. Here it is asked for what of it there is room for, partiti
 and without waiting, so that it never throws away what a partition without room has in store,
 and no call of it ever has to be cancelled (which would leave its count of readers wrong).
 When nothing is there, this waits for the client's own sign that something has come, or for
-room; the client has no public name for that sign (`_fetcher._create_fetch_waiter`). The other
-private part that is used is how the client turns a record into a tuple.
+room; the client has no public name for that sign (`_fetcher._create_fetch_waiter`), nor for its
+two tasks, of which one may die without a word. The other private part that is used is how the
+client turns a record into a tuple.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -77,6 +79,8 @@ class Fetching:
             and hasattr(PartitionRecords, "_consumer_record")
         ):
             raise ConfigurationError("this version of aiokafka is not supported", field="aiokafka")
+        coordinator: Any = self._consumer._coordinator
+        own = {fetcher.error_future, *_coordinating(coordinator)}
         while not self._stopped:
             if self._kick.done():
                 self._kick = self._loop.create_future()
@@ -84,9 +88,8 @@ class Fetching:
                 await asyncio.sleep(0)
                 continue
             waiter = fetcher._create_fetch_waiter()
-            own: asyncio.Future[None] = fetcher.error_future
             done, _ = await asyncio.wait(
-                (waiter, self._kick, own),
+                (waiter, self._kick, *own),
                 timeout=LOOK_AGAIN,
                 return_when=asyncio.FIRST_COMPLETED,
             )
@@ -94,9 +97,9 @@ class Fetching:
                 waiter.cancel()
             else:
                 waiter.result()
-            if own in done:
-                own.result()  # it fetches nothing any more, and tells only who asks it for records
-                raise kafka.KafkaError("the client has stopped fetching")
+            if not done.isdisjoint(own):
+                # It tells only who asks it for records, which nobody may have room for.
+                raise kafka.KafkaError("one of the client's own tasks has ended")
 
     async def _take_all(self) -> bool:
         """One round over all partitions of which more is wanted; whether anything came."""
@@ -158,3 +161,10 @@ class Fetching:
                     " has lost its end. Open the subscription again"
                 )
             )
+
+
+def _coordinating(coordinator: Any) -> Iterator[asyncio.Future[None]]:
+    """The task that keeps the client in its group; none for a client without one."""
+    task = getattr(coordinator, "_coordination_task", None)
+    if task is not None:
+        yield task

@@ -162,7 +162,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             before = self._assignments
             self.topics[topic] = consumer
             self._declared |= frozenset(declared)
-            changed = self._subscribe()
+            changed = await self._subscribe()
             if not self._joined:
                 self._joined = True
                 self._start(self._run)
@@ -208,7 +208,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             consumer.drop_shares()
             if self.topics and not quietly:
                 self._declared -= {topic}
-                self._subscribe()
+                with anyio.CancelScope(shield=True):
+                    await self._subscribe()
 
     async def commit(self) -> None:
         """Tell the broker what is settled, now."""
@@ -250,7 +251,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
                     await self._close_client()
                 else:
                     break
-            self._subscribe()
+            await self._subscribe()
 
     async def close(self) -> None:
         """Leave the group."""
@@ -274,18 +275,35 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         for topic in tuple(self.topics.values()):
             topic.fail(error)
 
-    def _subscribe(self) -> bool:
+    async def _subscribe(self) -> bool:
         """Have the group know what is read; whether that is a change."""
+        # The client's fetcher dies where it has been given partitions and they are gone before it
+        # has looked: it gets the two passes of the loop that it needs for that.
+        seen = self._given()
+        while True:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            if (given := self._given()) is seen:
+                break
+            seen = given
         wanted = set(self.topics) | self._declared
         if self._client.subscription() == wanted:
             return False
         self._client.subscribe(topics=sorted(wanted), listener=self)
         return True
 
+    def _given(self) -> object:
+        """What the client has been given by the group, itself: another one each time."""
+        subscription: Any = self._client._subscription.subscription
+        return None if subscription is None else subscription.assignment
+
     # Rebalances
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:  # noqa: ARG002
         """The client is about to join the group again."""
+        # It then cancels its heartbeat, and would be cancelled with it had that not begun yet: so
+        # it would when the list of topics changes while it joins.
+        await asyncio.sleep(0)
         self._revocations = self._assignments
         with anyio.CancelScope() as self._listening:
             try:

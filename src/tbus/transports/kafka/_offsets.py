@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka import errors as kafka
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
@@ -36,8 +38,22 @@ class Offsets:
         wanted = list(partitions)
         if not wanted:
             return {}
-        found = await ask(lambda: self._admin.list_consumer_group_offsets(group, partitions=wanted))
+        found = await ask(partial(self._look_up, group, wanted))
         return {part: entry for part, entry in found.items() if entry.offset != UNKNOWN}
+
+    async def _look_up(
+        self, group: str, wanted: list[TopicPartition]
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
+        """Ask once. An error that stands for the whole answer (the coordinator has moved, or
+        still reads what it has stored) is none to the client: it just finds nothing, where a
+        broker that knows has a word for every partition."""
+        found: dict[TopicPartition, OffsetAndMetadata]
+        found = await self._admin.list_consumer_group_offsets(group, partitions=wanted)
+        if found.keys() >= set(wanted):
+            return found
+        [answer] = await self._admin.describe_consumer_groups([group])
+        [[code, *_]] = answer.groups
+        raise kafka.for_code(code)() if code else kafka.GroupCoordinatorNotAvailableError()
 
     async def begins(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """The first offset that each partition still has."""

@@ -11,11 +11,10 @@ Pure: no clock, no I/O. The laws:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from ..._marks import Mark
-from ..._transport import Verdict
 from ..._watermark import Watermark
 
 
@@ -82,6 +81,10 @@ class Share:
 
     # Handing over
 
+    def open_all(self, offsets: Sequence[int]) -> bool:
+        """Hand over all of these, in order, if none is to be looked at by itself; else False."""
+        return not self._before and not self._attempts and self.watermark.open_all(offsets)
+
     def opener(self) -> Callable[[int], bool]:
         """What says of each offset, in order, whether it is to be handed over: False if it was,
         or is settled already."""
@@ -98,14 +101,9 @@ class Share:
             return False
         return True
 
-    @property
-    def has_failed(self) -> bool:
-        """Whether handling anything that is not settled has failed."""
-        return bool(self._attempts)
-
     def attempts(self, offset: int) -> int:
         """How often handling it has failed so far."""
-        return self._attempts.get(offset, 0) if self._attempts else 0
+        return self._attempts.get(offset, 0)
 
     def note_attempts(self, offset: int, attempts: int) -> None:
         """Handling it has failed so often."""
@@ -116,14 +114,21 @@ class Share:
 
     # Settling
 
-    def settle(self, offset: int, verdict: Verdict) -> bool:
-        """A message is settled; False if it was not in flight."""
-        if verdict is Verdict.DONE:
-            if self._attempts:
-                self._attempts.pop(offset, None)
-            if self._given_back and offset in self._given_back:
-                return False
-            return self.watermark.complete(offset)
+    def settle(self, offsets: Collection[int]) -> Collection[int]:
+        """Messages are done with; returns those that were in flight.
+
+        Args:
+            offsets: quick to look into: a set, or a dict.
+        """
+        if self._attempts:
+            for offset in [offset for offset in self._attempts if offset in offsets]:
+                del self._attempts[offset]
+        if self._given_back:
+            offsets = {offset for offset in offsets if offset not in self._given_back}
+        return self.watermark.complete_all(offsets)
+
+    def give_back(self, offset: int) -> bool:
+        """A message is not done with, and no more in flight; False if it was not."""
         if offset in self._given_back or not self.watermark.is_open(offset):
             return False
         self._given_back.add(offset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -25,6 +26,14 @@ PROMPT = 0.05
 
 SPREAD_WAIT = 5.0
 """Seconds within which every broker of a cluster has heard of a new topic."""
+
+OTHERS_ASKED = 3
+"""Brokers that are asked for a topic of which the first one has not heard."""
+
+OTHERS_WAIT = 0.5
+"""Seconds that each of them has to answer."""
+
+UNKNOWN_TOPIC = kafka.UnknownTopicOrPartitionError.errno
 
 SOURCE_TOPIC = 1
 """Of a configuration value: set for this topic. Source: Kafka protocol, DescribeConfigs."""
@@ -244,15 +253,30 @@ class Topics:
         return True
 
     async def _describe(self, topics: Sequence[str]) -> Sequence[Any]:
-        """Ask some broker. The client's own question has a broker that makes topics by itself
-        make those that it is asked about."""
-        client = self._admin._client
-        node = client.get_random_node()
-        if node is None:
+        """Ask some broker. What that does not know others are asked for: one that was away, or
+        is slow, has not heard of every topic, and is sure that it does not exist."""
+        nodes = [broker.nodeId for broker in self._admin._client.cluster.brokers()]
+        if not nodes:
             raise kafka.NodeNotReadyError("no broker is known")
-        answer = await client.send(
-            node, MetadataRequest(list(topics), allow_auto_topic_creation=False)
-        )
+        first, *others = random.sample(nodes, min(len(nodes), 1 + OTHERS_ASKED))
+        found = await self._ask_node(first, topics)
+        for node in others:
+            unknown = [entry["topic"] for entry in found if entry["error_code"] == UNKNOWN_TOPIC]
+            if not unknown:
+                break
+            try:
+                async with asyncio.timeout(OTHERS_WAIT):
+                    known = {entry["topic"]: entry for entry in await self._ask_node(node, unknown)}
+            except (kafka.KafkaError, *LOST):
+                continue
+            found = [known.get(entry["topic"], entry) for entry in found]
+        return found
+
+    async def _ask_node(self, node: int, topics: Sequence[str]) -> Sequence[Any]:
+        """Ask one broker. The client's own question has a broker that makes topics by itself
+        make those that it is asked about."""
+        request = MetadataRequest(list(topics), allow_auto_topic_creation=False)
+        answer = await self._admin._client.send(node, request)
         found: Sequence[Any] = answer.to_object()["topics"]
         return found
 

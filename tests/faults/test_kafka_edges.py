@@ -1,0 +1,757 @@
+"""What Kafka and its client are peculiar about, on a real broker."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from datetime import UTC, datetime
+from operator import attrgetter
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from tbus import TopicOptions, open_bus
+from tbus._errors import (
+    BusError,
+    ConfigurationError,
+    MessagesLost,
+    PublishFailed,
+    PublishRefused,
+)
+from tbus._events import PartitionsAssigned, PartitionsRevoked, RetentionTook
+from tbus._marks import Mark, encode
+from tbus._message import Position, Receipt
+from tbus.testing.conformance._kit import (
+    Gate,
+    Seen,
+    publish_pairs,
+    publish_text,
+    raising,
+    watching,
+)
+from tbus.transports.kafka._partitioners import partitioner
+from tests.faults.kafka_kit import (
+    add_partitions,
+    commit,
+    committed,
+    delete_before,
+    make_topic,
+    member_of,
+    members,
+    produce,
+    records,
+    transport_of,
+)
+
+QUICK = {"session_timeout": 2.0, "rebalance_timeout": 4.0, "drain": 1.0}
+LETTERS = "abcdefghijklmnopqrst"
+
+
+@pytest.fixture
+def url(shared_kafka):
+    return f"kafka://{shared_kafka.bootstrap}"
+
+
+@pytest.fixture
+def server(shared_kafka):
+    return shared_kafka.bootstrap
+
+
+# --- marks -------------------------------------------------------------------------------
+
+
+async def test_a_bus_that_ends_amid_its_work_leaves_only_what_was_not_done(url, topic):
+    gate, first, second = Gate(), Seen(), Seen()
+
+    async def handle(message):
+        if message.key == "slow":
+            await gate(message)
+        first.add(message)
+
+    with trio.fail_after(20):
+        async with open_bus(url, grace=0.0) as bus:
+            await publish_pairs(bus, topic, [("slow", "1"), ("slow", "2")])
+            await publish_pairs(bus, topic, [(f"quick-{one}", one) for one in LETTERS])
+            await bus.publish(topic, b"3", key="slow")
+            await bus.subscribe(topic, handle, group=topic)
+            await first.wait(len(LETTERS))
+            await gate.wait(1)
+        async with open_bus(url) as bus:
+            await bus.publish(topic, b"4", key="slow")
+            await bus.subscribe(topic, second, group=topic)
+            await second.wait(4)
+    assert sorted(first.text) == list(LETTERS)
+    assert second.text == "1234"
+
+
+async def test_marks_add_up_over_many_owners(url, topic):
+    """Each owner does one key and is stopped by the first message; the last one does the rest."""
+    done: dict[str, int] = defaultdict(int)
+
+    with trio.fail_after(30):
+        async with open_bus(url) as bus:
+            await publish_pairs(bus, topic, [(f"key-{number % 5}", "x") for number in range(50)])
+        for number in range(1, 5):
+            gate, seen = Gate(), Seen()
+
+            async def handle(message, number=number, gate=gate, seen=seen):
+                if message.key != f"key-{number}":
+                    await gate(message)
+                done[message.key] += 1
+                seen.add(message)
+
+            async with open_bus(url, grace=0.0) as bus:
+                await bus.subscribe(topic, handle, group=topic)
+                await seen.wait(10)
+        seen = Seen()
+        async with open_bus(url) as bus:
+            await bus.publish(topic, b"x", key="last")
+            await bus.subscribe(topic, seen, group=topic)
+            await seen.wait(11)
+    assert done == {f"key-{number}": 10 for number in range(1, 5)}
+    assert {message.key for message in seen.messages} == {"key-0", "last"}
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    ["", "of another program", encode(Mark(2, ((4, 5),)), 4096), "tbus1:3:00000000:b:"],
+    ids=["empty", "another program's", "another offset's", "damaged"],
+)
+async def test_metadata_that_is_no_mark_of_this_offset_is_ignored(url, server, topic, metadata):
+    seen = Seen()
+    with trio.fail_after(20):
+        async with open_bus(url) as bus:
+            await publish_text(bus, topic, "abcdefg")
+            await commit(server, topic, topic, 3, metadata)
+            await bus.subscribe(topic, seen, group=topic)
+            await seen.wait(4)
+    assert seen.text == "defg"
+
+
+async def test_a_mark_that_belongs_to_the_offset_is_honoured(url, server, topic):
+    seen = Seen()
+    with trio.fail_after(20):
+        async with open_bus(url) as bus:
+            await publish_text(bus, topic, "abcdefg")
+            await commit(server, topic, topic, 3, encode(Mark(3, ((4, 5),), ((3, 2),)), 4096))
+            await bus.subscribe(topic, seen, group=topic)
+            await seen.wait(2)
+    assert seen.text == "dg"
+
+
+async def test_lag_counts_what_is_done_beyond_the_first_that_is_not(url, topic):
+    gate, seen = Gate(), Seen()
+
+    async def handle(message):
+        if message.key == "slow":
+            await gate(message)
+        seen.add(message)
+
+    with trio.fail_after(20):
+        async with open_bus(url, grace=0.0) as bus:
+            await publish_pairs(bus, topic, [("slow", "1"), *((one, one) for one in "abcdefgh")])
+            await publish_pairs(bus, topic, [("slow", "2")])
+            await bus.subscribe(topic, handle, group=topic)
+            await seen.wait(8)
+            assert (await bus.lag(topic, topic)).messages == 2
+        async with open_bus(url) as other:
+            assert (await other.lag(topic, topic)).messages == 2
+
+
+# --- where a group begins ----------------------------------------------------------------
+
+
+async def test_a_group_s_place_is_committed_in_every_partition_before_subscribe_returns(
+    url, server, topic
+):
+    with trio.fail_after(20):
+        async with open_bus(url) as bus:
+            await bus.configure_topic(topic, TopicOptions(partitions=3))
+            placed = [await bus.publish(topic, b"old", key=one) for one in LETTERS]
+            ends: dict[int, int] = defaultdict(int)
+            for receipt in placed:
+                ends[receipt.position.partition] += 1
+            await bus.subscribe(topic, Seen(), group=f"{topic}-latest", start="latest")
+            found = await committed(server, f"{topic}-latest")
+    assert {part: entry.offset for (_, part), entry in found.items()} == {
+        number: ends[number] for number in range(3)
+    }
+
+
+async def test_a_group_that_begins_at_the_end_skips_nothing_when_its_first_reader_dies(
+    url, server, topic
+):
+    """Its first reader handles nothing: what came meanwhile is the next one's."""
+    seen = Seen()
+    with trio.fail_after(20):
+        async with open_bus(url, grace=0.0) as bus:
+            await publish_text(bus, topic, "old")
+            async with bus.open_messages(topic, group=topic, start="latest"):
+                await publish_text(bus, topic, "new")
+        async with open_bus(url) as bus:
+            await bus.subscribe(topic, seen, group=topic, start="latest")
+            await seen.wait(3)
+    assert seen.text == "new"
+
+
+async def test_a_group_may_begin_at_a_time_in_every_partition(url, topic):
+    seen = Seen()
+    with trio.fail_after(20):
+        async with open_bus(url) as bus:
+            await bus.configure_topic(topic, TopicOptions(partitions=3))
+            for one in LETTERS:
+                await bus.publish(topic, b"old", key=one)
+            # The broker counts in milliseconds: the next one but one has nothing old.
+            moment = datetime.fromtimestamp(int(time.time() * 1000) / 1e3 + 0.002, UTC)
+            await trio.sleep_until(trio.current_time() + 0.003)
+            for one in LETTERS:
+                await bus.publish(topic, b"new", key=one)
+            await bus.subscribe(topic, seen, group=topic, start=moment)
+            await seen.wait(len(LETTERS))
+    assert {message.body for message in seen.messages} == {b"new"}
+    assert len(seen.messages) == len(LETTERS)
+
+
+async def test_a_position_beyond_the_end_is_the_end(url, topic):
+    seen = Seen()
+    with trio.fail_after(20):
+        async with open_bus(url) as bus:
+            await publish_text(bus, topic, "old")
+            await bus.subscribe(topic, seen, group=topic, start=Position(0, 1000))
+            await publish_text(bus, topic, "new")
+            await seen.wait(3)
+    assert seen.text == "new"
+
+
+@pytest.fixture
+def quick_metadata(monkeypatch):
+    """Clients look for new partitions every second, and not every thirty."""
+    monkeypatch.setattr("tbus.transports.kafka._clients.METADATA_AGE", 1.0)
+
+
+@pytest.mark.parametrize("start", ["earliest", "latest"])
+async def test_a_partition_that_is_added_is_read_from_its_beginning(
+    url, server, topic, start, quick_metadata
+):
+    seen = Seen()
+    with trio.fail_after(20):
+        async with open_bus(url, kafka=QUICK) as bus:
+            await bus.subscribe(topic, seen, group=topic, start=start)
+            await add_partitions(server, topic, 2)
+            await produce(server, topic, b"a", b"b", b"c", partition=1)
+            await seen.wait(3)
+    assert seen.text == "abc"
+
+
+async def test_a_partition_that_is_added_is_read_from_its_beginning_without_a_group(
+    url, server, topic, quick_metadata
+):
+    seen = Seen()
+    with trio.fail_after(20):
+        async with open_bus(url) as bus:
+            await bus.subscribe(topic, seen)
+            await publish_text(bus, topic, "ab")
+            await seen.wait(2)
+            await add_partitions(server, topic, 2)
+            await produce(server, topic, b"1", b"2", b"3", partition=1)
+            await seen.wait(5)
+            await publish_text(bus, topic, "c" * 10)
+            await seen.wait(15)
+    assert sorted(seen.text) == sorted("ab123" + "c" * 10)
+
+
+# --- retention ---------------------------------------------------------------------------
+
+
+async def test_what_retention_took_before_a_group_came_back_is_told(url, server, topic):
+    seen, again = Seen(), Seen()
+    with trio.fail_after(20):
+        async with open_bus(url) as bus:
+            await bus.subscribe(topic, seen, group=topic)
+            await publish_text(bus, topic, "ab")
+            await seen.wait(2)
+        async with open_bus(url) as bus, watching(bus) as watch:
+            await publish_text(bus, topic, "cdefg")
+            await delete_before(server, topic, 5)
+            await bus.subscribe(topic, again, group=topic)
+            took = await watch.wait(RetentionTook)
+            await again.wait(2)
+    assert (took.topic, took.group, took.first, took.last) == (topic, topic, 2, 4)
+    assert again.text == "fg"
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+async def test_what_retention_takes_from_under_a_reader_is_an_error_that_says_what(
+    url, server, topic, grouped
+):
+    group = topic if grouped else None
+    with trio.fail_after(20), raising(BusError) as raised:
+        async with open_bus(url, grace=0.0) as bus:
+            await publish_text(bus, topic, "abc")
+            async with bus.open_messages(
+                topic, group=group, max_in_flight=1, start="earliest"
+            ) as messages:
+                async for message in messages:
+                    async with message:
+                        if message.body == b"a":
+                            # The client has fetched these three, and nothing beyond.
+                            await publish_text(bus, topic, "x" * 20)
+                            await delete_before(server, topic, 20)
+    [lost] = raised.error.causes
+    assert isinstance(lost, MessagesLost)
+    assert (lost.topic, lost.last) == (topic, 19)
+    assert 1 <= lost.first <= 4
+
+
+# --- groups ------------------------------------------------------------------------------
+
+
+async def test_topics_declared_up_front_join_their_group_once(url, topic):
+    topics = [f"{topic}-{number}" for number in range(3)]
+    seen = Seen()
+    with trio.fail_after(20):
+        async with open_bus(url, topics=topics, kafka=QUICK) as bus, watching(bus) as watch:
+            for one in topics:
+                await bus.subscribe(one, seen, group=topic)
+            for one in topics:
+                await bus.publish(one, b"x")
+            await seen.wait(3)
+            assigned = watch.of(PartitionsAssigned)
+            revoked = watch.of(PartitionsRevoked)
+    assert {one.topic for one in assigned} == set(topics)
+    assert len({one.epoch for one in assigned}) == 1
+    assert not revoked
+
+
+async def test_groups_of_one_process_share_their_partitions_evenly_each_by_itself(url, topic):
+    """The client's assignor keeps what it remembers in its class, for all groups of a process."""
+    groups = [f"{topic}-{one}" for one in "abc"]
+    with trio.fail_after(30):
+        async with (
+            open_bus(url, kafka=QUICK) as one,
+            open_bus(url, kafka=QUICK) as two,
+            watching(one) as first,
+            watching(two) as second,
+        ):
+            await one.configure_topic(topic, TopicOptions(partitions=4))
+            for bus in (one, two):
+                for group in groups:
+                    await bus.subscribe(topic, Seen(), group=group)
+            for group in groups:
+                await _wait_shares(first, group, {2})
+                await _wait_shares(second, group, {2})
+                here, there = _partitions(first, group), _partitions(second, group)
+                assert here | there == {0, 1, 2, 3}
+
+
+def _partitions(watch, group):
+    """What a bus has of a group, by its own events."""
+    held: set[int] = set()
+    for event in watch.events:
+        if isinstance(event, PartitionsAssigned | PartitionsRevoked) and event.group == group:
+            held = set(event.partitions) if isinstance(event, PartitionsAssigned) else set()
+    return held
+
+
+async def _wait_shares(watch, group, sizes):
+    while len(_partitions(watch, group)) not in sizes:
+        watch_size = len(watch.events)
+        while len(watch.events) == watch_size:
+            await watch._more.wait()
+
+
+async def test_a_member_that_comes_moves_no_more_partitions_than_it_gets(url, topic):
+    with trio.fail_after(30):
+        async with open_bus(url, kafka=QUICK) as one, open_bus(url, kafka=QUICK) as two:
+            await one.configure_topic(topic, TopicOptions(partitions=6))
+            async with watching(one) as first, watching(two) as second:
+                await one.subscribe(topic, Seen(), group=topic)
+                await two.subscribe(topic, Seen(), group=topic)
+                await _wait_shares(second, topic, {3})
+                await _wait_shares(first, topic, {3})
+                before = _partitions(first, topic), _partitions(second, topic)
+                async with open_bus(url, kafka=QUICK) as three, watching(three) as third:
+                    await three.subscribe(topic, Seen(), group=topic)
+                    await _wait_shares(third, topic, {2})
+                    await _wait_shares(first, topic, {2})
+                    await _wait_shares(second, topic, {2})
+                    assert _partitions(first, topic) < before[0]
+                    assert _partitions(second, topic) < before[1]
+
+
+async def test_two_members_keep_each_key_s_order_and_repeat_nothing_that_was_done(url, topic):
+    """One of them leaves, gracefully, amid running handlers, and another one comes."""
+    completed: dict[str, list[int]] = defaultdict(list)
+    count = 0
+    more = trio.Event()
+
+    async def handle(message):
+        nonlocal count, more
+        await trio.sleep(0.001 * (int(message.body) % 3))
+        completed[message.key].append(int(message.body))
+        count += 1
+        more.set()
+        more = trio.Event()
+
+    async def until(number):
+        while count < number:
+            await more.wait()
+
+    total = 1200
+    with trio.fail_after(50):
+        async with open_bus(url, kafka=QUICK) as publisher:
+            await publisher.configure_topic(topic, TopicOptions(partitions=4))
+            async with open_bus(url, kafka=QUICK) as stays, trio.open_nursery() as nursery:
+                await stays.subscribe(topic, handle, group=topic, concurrency=8)
+
+                async def publish():
+                    async with publisher.open_publisher(max_in_flight=50) as sender:
+                        for number in range(total):
+                            await sender.send(
+                                topic, str(number // 20).encode(), key=f"key-{number % 20}"
+                            )
+                            await trio.sleep(0.001)
+
+                nursery.start_soon(publish)
+                for round_ in range(3):
+                    async with open_bus(url, kafka=QUICK) as goes:
+                        await goes.subscribe(topic, handle, group=topic, concurrency=8)
+                        await until(count + 150 if round_ < 2 else count + 50)
+                await until(total)
+    assert set(completed) == {f"key-{number}" for number in range(20)}
+    for key, numbers in completed.items():
+        assert numbers == list(range(total // 20)), key
+
+
+async def test_partitions_change_hands_only_when_running_handlers_have_ended(url, topic):
+    inside: dict[str, int] = defaultdict(int)
+    overlaps = []
+    seen = Seen()
+
+    async def handle(message):
+        inside[message.key] += 1
+        if inside[message.key] > 1:
+            overlaps.append(message.key)
+        await trio.sleep(0.3)
+        inside[message.key] -= 1
+        seen.add(message)
+
+    with trio.fail_after(30):
+        async with open_bus(url, kafka=QUICK) as one, open_bus(url, kafka=QUICK) as two:
+            await one.configure_topic(topic, TopicOptions(partitions=4))
+            await publish_pairs(one, topic, [(key, "x") for key in LETTERS for _ in range(3)])
+            await one.subscribe(topic, handle, group=topic)
+            await two.subscribe(topic, handle, group=topic)
+            await seen.wait(3 * len(LETTERS))
+    assert not overlaps
+    assert len(seen.messages) == 3 * len(LETTERS)
+
+
+async def test_a_handler_that_outlasts_the_drain_is_cancelled_and_its_message_comes_again(
+    url, topic
+):
+    began, ended = [], []
+    cancelled = trio.Event()
+
+    async def stubborn(message):
+        began.append(message)
+        try:
+            await trio.sleep_forever()
+        finally:
+            cancelled.set()
+
+    async def prompt(message):
+        ended.append(message)
+
+    with trio.fail_after(30):
+        async with open_bus(url, kafka={**QUICK, "drain": 0.2}) as one:
+            await publish_text(one, topic, "a")
+            await one.subscribe(topic, stubborn, group=topic)
+            while not began:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+            async with open_bus(url, kafka=QUICK) as two:
+                subscribing = trio.CancelScope()
+                with subscribing:
+                    await two.subscribe(topic, prompt, group=topic)
+                await cancelled.wait()
+    assert all(message.attempt == 1 for message in began + ended)
+
+
+async def test_a_member_with_a_name_may_restart_without_anybody_else_s_partitions_moving(
+    url, topic
+):
+    settings = {**QUICK, "session_timeout": 10.0, "rebalance_timeout": 4.0}
+    seen = Seen()
+    with trio.fail_after(30):
+        async with open_bus(url, kafka=settings) as stays, watching(stays) as watch:
+            await stays.configure_topic(topic, TopicOptions(partitions=2))
+            await stays.subscribe(topic, seen, group=topic)
+            named = {**settings, "instance": f"{topic}-one"}
+            for number in range(3):
+                async with open_bus(url, kafka=named) as restarts, watching(restarts) as its:
+                    await restarts.subscribe(topic, seen, group=topic)
+                    await its.wait(PartitionsAssigned)
+                    await publish_pairs(restarts, topic, [(one, one) for one in LETTERS])
+                    await seen.wait((number + 1) * len(LETTERS))
+            assert len(watch.of(PartitionsRevoked)) == 1, "not only when the named one came first"
+
+
+async def test_a_member_whose_credit_is_used_up_stays_in_its_group(url, topic, monkeypatch):
+    """What is in flight counts as no reading: the client would take it for idle, and leave."""
+    gate, seen = Gate(), Seen()
+
+    async def handle(message):
+        await gate(message)
+        seen.add(message)
+
+    with trio.fail_after(20):
+        brief = {**QUICK, "session_timeout": 1.0}
+        async with open_bus(url, kafka=brief) as bus, watching(bus) as watch:
+            await bus.subscribe(topic, handle, group=topic, max_in_flight=2)
+            await publish_text(bus, topic, "abcd", key=None)
+            await gate.wait(2)
+            client = member_of(bus, topic)._client
+            # As if this had lasted for an hour; five minutes is the client's own limit.
+            client._subscription._last_fetch_ended -= 3600.0
+            coordinator = client._coordinator
+            beat = coordinator._do_heartbeat
+            beats = trio.Semaphore(0)
+
+            async def counted():
+                answer = await beat()
+                transport_of(bus)._bridge.post(beats.release)
+                return answer
+
+            monkeypatch.setattr(coordinator, "_do_heartbeat", counted)
+            for _ in range(3):
+                await beats.acquire()
+            assert coordinator.generation > 0
+            gate.open()
+            await seen.wait(4)
+            assert not watch.of(PartitionsRevoked)
+
+
+async def test_a_topic_may_be_closed_and_opened_again_at_once_beside_another_one(url, topic):
+    """The client's own tasks die of a subscription that changes while it joins."""
+    stays, comes = Seen(), Seen()
+    other = f"{topic}-other"
+    with trio.fail_after(30):
+        async with open_bus(url, kafka=QUICK) as bus, watching(bus) as watch:
+            await bus.subscribe(topic, stays, group=topic)
+            again = await bus.subscribe(other, comes, group=topic)
+            for number in range(1, 5):
+                await again.close()
+                again = await bus.subscribe(other, comes, group=topic)
+                await bus.publish(topic, b"x", key="k")
+                await bus.publish(other, b"x", key="k")
+                await stays.wait(number)
+                await comes.wait(number)
+            assert not [one for one in watch.of(PartitionsRevoked) if one.lost]
+    assert stays.text == comes.text == "xxxx"
+
+
+@pytest.mark.parametrize("task", ["_coordinator._coordination_task", "_fetcher._fetch_task"])
+async def test_a_client_whose_own_task_has_died_is_replaced_even_where_nothing_is_asked_of_it(
+    url, topic, task
+):
+    gate, seen = Gate(), Seen()
+
+    async def handle(message):
+        await gate(message)
+        seen.add(message)
+
+    with trio.fail_after(20):
+        async with open_bus(url, kafka=QUICK) as bus, watching(bus) as watch:
+            await bus.subscribe(topic, handle, group=topic, max_in_flight=1)
+            # The rest is fetched, and finds no room.
+            await publish_text(bus, topic, "abcd")
+            await gate.wait(1)
+            client = member_of(bus, topic)._client
+            transport_of(bus)._bridge.submit(attrgetter(task)(client).cancel)
+            await watch.wait(PartitionsAssigned, 2)
+            gate.open()
+            await seen.wait(4)
+            lost = [one for one in watch.of(PartitionsRevoked) if one.lost]
+    assert seen.text == "abcd"
+    assert len(lost) == 1
+
+
+async def test_partitions_that_were_lost_with_no_room_left_are_read_on_when_they_come_back(
+    url, topic
+):
+    """The handler outlasts the drain, so that nothing of what filled the room is settled."""
+    entered: list[int] = []
+    free, seen = trio.Event(), Seen()
+    began = trio.Event()
+
+    async def handle(message):
+        entered.append(message.epoch)
+        began.set()
+        await free.wait()
+        seen.add(message)
+
+    with trio.fail_after(20):
+        async with open_bus(url, kafka={**QUICK, "drain": 0.1}) as one:
+            await publish_text(one, topic, "abcdefgh")
+            await one.subscribe(topic, handle, group=topic, max_in_flight=2)
+            await began.wait()
+            async with open_bus(url, kafka=QUICK) as two:
+                await two.subscribe(f"{topic}-other", Seen(), group=topic)
+                free.set()
+                await seen.wait(8)
+    assert seen.text == "abcdefgh"
+
+
+# --- publishing --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["gzip", "snappy", "lz4", "zstd"])
+async def test_what_is_published_compressed_takes_less_and_comes_back_as_it_was(
+    url, server, topic, kind
+):
+    seen = Seen()
+    body = b"0123456789" * 10_000
+    with trio.fail_after(20):
+        await make_topic(server, topic, {"max.message.bytes": "20000"})
+        async with open_bus(url) as plain:
+            with pytest.raises(PublishRefused):
+                await plain.publish(topic, body)
+        async with open_bus(url, kafka={"compression": kind}) as bus:
+            await bus.subscribe(topic, seen, group=topic)
+            await bus.publish(topic, body, key="k", headers=(("a", "b"),))
+            async with bus.open_publisher() as publisher:
+                for one in LETTERS:
+                    await publisher.send(topic, one.encode(), key="k")
+            await seen.wait(1 + len(LETTERS))
+    assert seen.bodies[0] == body
+    assert seen.messages[0].headers == (("a", "b"),)
+    assert b"".join(seen.bodies[1:]).decode() == LETTERS
+
+
+async def test_a_message_the_topic_is_too_small_for_is_refused_and_no_other(url, server, topic):
+    outcomes: dict[int, Receipt | PublishRefused] = {}
+    seen = Seen()
+    with trio.fail_after(20):
+        async with open_bus(url) as bus:
+            await make_topic(server, topic, {"max.message.bytes": "20000"})
+            await bus.subscribe(topic, seen, group=topic)
+            with pytest.raises(PublishRefused, match=r"30000 bytes.*max\.message\.bytes"):
+                await bus.publish(topic, bytes(30_000))
+            async with trio.open_nursery() as nursery:
+
+                async def publish(number):
+                    body = bytes(30_000) if number in (7, 31) else str(number).encode()
+                    try:
+                        outcomes[number] = await bus.publish(topic, body, key="k")
+                    except PublishRefused as error:
+                        outcomes[number] = error
+
+                for number in range(60):
+                    nursery.start_soon(publish, number)
+            refused = {
+                number for number, one in outcomes.items() if isinstance(one, PublishRefused)
+            }
+            await bus.publish(topic, b"after", key="k")
+            await seen.wait(59)
+    assert refused == {7, 31}
+    assert sorted(seen.bodies[:-1]) == sorted(
+        str(number).encode() for number in range(60) if number not in refused
+    )
+    assert seen.bodies[-1] == b"after"
+    offsets = [one.position.offset for one in outcomes.values() if isinstance(one, Receipt)]
+    assert sorted(offsets) == list(range(58))
+
+
+async def test_a_pipelined_publisher_keeps_its_order_around_a_refused_message(url, server, topic):
+    with trio.fail_after(20):
+        async with open_bus(url) as bus:
+            await make_topic(server, topic, {"max.message.bytes": "20000"})
+            with raising(PublishFailed) as raised:
+                async with bus.open_publisher() as publisher:
+                    for number in range(200):
+                        body = bytes(30_000) if number == 100 else str(number).encode()
+                        await publisher.send(topic, body, key="k")
+            found = await records(server, topic, 199)
+    assert len(raised.error.outcomes) == 1
+    assert [int(one.value) for one in found] == [one for one in range(200) if one != 100]
+
+
+@pytest.mark.parametrize("rule", ["murmur2", "fnv1a"])
+async def test_a_key_goes_where_the_chosen_rule_says(url, server, topic, rule):
+    pick = partitioner(rule)
+    keys = [f"order-{number}" for number in range(40)] + ["ü", "订单"]
+    with trio.fail_after(20):
+        async with open_bus(url, kafka={"partitioner": rule}) as bus:
+            await bus.configure_topic(topic, TopicOptions(partitions=7))
+            for key in keys:
+                await bus.publish(topic, b"x", key=key)
+            found = await records(server, topic, len(keys))
+    numbers = range(7)
+    assert {one.key for one in found} == {key.encode("utf-8", "surrogateescape") for key in keys}
+    for one in found:
+        assert one.partition == pick(one.key, numbers, numbers), one.key
+
+
+# --- topics ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "change"),
+    [
+        ("partitions", 3, None),
+        ("replicas", 2, None),
+        ("retention_time", 60.0, 60.0),
+        ("compression", "zstd", "zstd"),
+    ],
+)
+async def test_a_topic_that_differs_is_changed_where_that_loses_nothing(
+    url, topic, field, value, change
+):
+    wanted = TopicOptions(partitions=2, retention_time=3600.0)
+    other = attrs.evolve(wanted, **{field: value})
+    with trio.fail_after(20):
+        async with open_bus(url) as bus:
+            made = await bus.configure_topic(topic, wanted)
+            for strategy in ("create_only", "validate_only"):
+                with pytest.raises(ConfigurationError, match=field):
+                    await bus.configure_topic(topic, other, strategy=strategy)
+            assert await bus.configure_topic(topic, other, strategy="skip") == made
+            assert await bus.get_topic(topic) == made
+            if change is None:
+                with pytest.raises(ConfigurationError, match=field):
+                    await bus.configure_topic(topic, other)
+                assert await bus.get_topic(topic) == made
+            else:
+                changed = await bus.configure_topic(topic, other)
+                assert getattr(changed, field) == change
+                assert await bus.get_topic(topic) == changed
+
+
+async def test_what_was_set_by_others_survives_a_change(url, server, topic):
+    with trio.fail_after(20):
+        async with open_bus(url) as bus:
+            await make_topic(server, topic, {"max.message.bytes": "20000"})
+            await bus.configure_topic(topic, TopicOptions(retention_time=60.0))
+            with pytest.raises(PublishRefused, match=r"max\.message\.bytes"):
+                await bus.publish(topic, bytes(30_000))
+
+
+# --- cancelling --------------------------------------------------------------------------
+
+
+async def test_a_subscribe_cancelled_at_any_moment_leaves_no_member_in_the_group(
+    url, server, topic
+):
+    with trio.fail_after(40):
+        async with open_bus(url, kafka=QUICK) as bus:
+            await bus.publish(topic, b"x")
+            for number in range(8):
+                with trio.move_on_after(0.001 * 2**number):
+                    await (await bus.subscribe(topic, Seen(), group=topic)).close()
+            seen = Seen()
+            await bus.subscribe(topic, seen, group=f"{topic}-after")
+            await seen.wait(1)
+            while await members(server, topic) > 0:
+                pass
