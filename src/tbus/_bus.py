@@ -47,13 +47,14 @@ from ._requests import (
     check_handler,
     check_options,
     check_subscription,
+    intake_type,
 )
 from ._retry import Retry
 from ._runtime import Nursery, Runtime
 from ._subscription import Handler, HandlerSource, Subscription
 from ._timers import Timers
 from ._topic import Strategy, TopicOptions, check_group, check_strategy, check_topic
-from ._transport import Feed, Holding, Lag, Order, Start, Transport
+from ._transport import Feed, Guarantee, Holding, Lag, Order, Start, Transport
 from ._workers import WorkerPool
 
 logger = logging.getLogger("tbus")
@@ -194,6 +195,8 @@ class Bus:
         decode: Any = None,
         rate: Rate | float | None = None,
         quarantine: Quarantine | Action | None = None,
+        delivery: Guarantee = "at_least_once",
+        max_deliveries: int | None = 20,
     ) -> Subscription:
         """Have a handler called for every message of a topic.
 
@@ -228,6 +231,19 @@ class Bus:
                 `Subscription.release`), "dead_letter" (they all go there, in order), or
                 `Quarantine` with more to say. By default that message alone is
                 dead-lettered, and the key goes on.
+            delivery: "at_least_once", or "at_most_once": a message is settled immediately before
+                its handler runs. An error, a `timeout` or a cancellation is then told as
+                `NotHandled`, and not repeated: no retry, no dead letter. The handler does not
+                wait for the broker's confirmation. So a process that dies, or a connection
+                that breaks, at the very moment may still bring a message twice: on NATS until
+                the server has the acknowledgement that is on its way; on Kafka until the next
+                commit, `kafka.commit_interval` later; in memory never.
+            max_deliveries: how often the broker may deliver a message. One that it delivers
+                more often goes to the dead-letter topic without another run: it may be what kills
+                the processes that handle it. This is the broker's count, which restarts
+                raise too, and no attempt. Kafka has no such count: there it never
+                happens. Without a dead-letter topic it is `Stalled` for the
+                policy's `maximum` before the handler runs again. None: any number.
 
         Raises:
             ConfigurationError, InvalidTopic: nothing was asked of the broker.
@@ -239,7 +255,7 @@ class Bus:
         source = HandlerSource(topic, group, handler, decode, timeout, self._pool)
         intake = await self._open_intake(
             source, topic, group, concurrency, max_in_flight, order, timeout, retry,
-            dead_letter, start, rate, source.on_ready, quarantine,
+            dead_letter, start, rate, source.on_ready, quarantine, delivery, max_deliveries,
         )  # fmt: skip
         source.attach(intake)
         self._start("pull loop", topic, intake.run)
@@ -258,6 +274,7 @@ class Bus:
         dead_letter: str | None = "<topic>.dead",
         start: Start | None = None,
         rate: Rate | float | None = None,
+        max_deliveries: int | None = 20,
     ) -> AsyncIterator[Messages]:
         """The same, pulled: `async for message in messages:`, then `async with message:`.
 
@@ -270,7 +287,7 @@ class Bus:
         messages = Messages(self._runtime)
         intake = await self._open_intake(
             messages, topic, group, concurrency, max_in_flight, order, 30.0, retry,
-            dead_letter, start, rate, messages.on_ready,
+            dead_letter, start, rate, messages.on_ready, max_deliveries=max_deliveries,
         )  # fmt: skip
         messages.intake = intake
         self._start("pull loop", topic, intake.run)
@@ -299,10 +316,12 @@ class Bus:
         rate: Rate | float | None,
         on_ready: Callable[[], None],
         quarantine: Quarantine | Action | None = None,
+        delivery: Guarantee = "at_least_once",
+        max_deliveries: int | None = 20,
     ) -> Intake:
         options, wanted = check_subscription(
             self.config, topic, group, concurrency, max_in_flight, order, timeout, retry,
-            dead_letter, start, rate, quarantine,
+            dead_letter, start, rate, quarantine, max_deliveries, delivery,
         )  # fmt: skip
         self._may_subscribe()
         name = (topic, group, 0 if group is not None else id(reader))
@@ -324,7 +343,7 @@ class Bus:
                 await self._close_feeds([feed], SETTLE_WAIT)
             raise BusClosed("the bus began to end while this subscription was made")
         self._readers[name] = reader
-        return Intake(
+        return intake_type(options)(
             topic,
             group,
             feed,

@@ -103,6 +103,22 @@ class Discarded(Event):
 
 
 @attrs.frozen
+class NotHandled(Event):
+    """With `delivery="at_most_once"`, a message that was settled already was not handled: its
+    handler raised, ran out of time or was cancelled.
+
+    Attributes:
+        error: type and text of what it raised.
+    """
+
+    topic: str
+    group: str | None
+    key: str | None
+    position: str
+    error: str
+
+
+@attrs.frozen
 class Stalled(Event):
     """A message can neither succeed nor be dead-lettered: it holds its key, nothing is
     skipped, and it is tried again after `delay` seconds.

@@ -13,6 +13,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
+from math import inf
 
 import attrs
 
@@ -36,7 +37,7 @@ from ._retry import Drop, GiveUp, Retry, RetryIn, decide
 from ._runtime import Runtime
 from ._throttle import PacedDispatcher
 from ._timers import Timer, Timers
-from ._transport import Emit, EndOfFeed, Feed, Order, Verdict
+from ._transport import Emit, EndOfFeed, Feed, Guarantee, Order, Verdict
 
 HAND_OVER = 128
 """Messages that the pull loop hands over before it gives the loop to others."""
@@ -56,6 +57,9 @@ class IntakeOptions:
         rate: how fast handlers are begun, or None.
         quarantine: what becomes of a key whose message has used up its attempts, or None:
             that message alone is dead-lettered.
+        max_deliveries: how often the broker may deliver a message before it is
+            dead-lettered without another run, or None: any number of times.
+        delivery: what is promised of each message.
     """
 
     concurrency: int
@@ -66,6 +70,8 @@ class IntakeOptions:
     timeout: float
     rate: Rate | None = None
     quarantine: Quarantine | None = None
+    max_deliveries: int | None = None
+    delivery: Guarantee = "at_least_once"
 
 
 class Intake:
@@ -112,6 +118,8 @@ class Intake:
         self._parking = self._make_parking(options)
         self._wards = self._parking.wards
         self.keys = ParkedKeys(topic, group, self._parking, feed, emit, self._go_on)
+        most = options.max_deliveries
+        self._most_redelivered = inf if most is None else most - 1
         self._draining = False
         self._idle = runtime.one_shot()
         self._leaving = Leaving()
@@ -147,12 +155,15 @@ class Intake:
         push = self.dispatcher.push
         topic, group, order = self.topic, self.group, self.options.order
         half = self.options.max_in_flight // 2
+        most = self._most_redelivered
         for delivery in deliveries:  # type: ignore[attr-defined]
             if delivery.keyed:
                 key, decoded = delivery.key, None
             else:
                 key, decoded = find_key(delivery)
             message = Message(topic, key, group, delivery, delivery.attempts + 1, decoded)
+            if delivery.redelivered > most:
+                self._doom(message, self._too_often(delivery))
             if order == "key":
                 lane = push(key, message)
             elif order == "none":
@@ -162,6 +173,12 @@ class Intake:
             if len(lane.items) == half and half > 1 and order == "key" and key is not None:
                 self._emit(KeyBacklog(topic, group, key, half, self.options.max_in_flight))
         self._on_ready()
+
+    def _too_often(self, delivery: Delivery) -> str:
+        return (
+            f"the broker delivered it {delivery.redelivered + 1} times (max_deliveries is"
+            f" {self.options.max_deliveries}): whoever had it before may have died of it"
+        )
 
     # Verdicts
 
@@ -297,6 +314,8 @@ class Intake:
             key, decoded = (delivery.key, None) if delivery.keyed else find_key(delivery)
             attempt = delivery.attempts + 1
             message = Message(self.topic, key, self.group, delivery, attempt, decoded)
+            if delivery.redelivered > self._most_redelivered:
+                self._doom(message, self._too_often(delivery))
             ward = None if key is None else wards.get(key)
             if ward is None:
                 self.dispatcher.push(key, message)
@@ -362,7 +381,7 @@ class Intake:
         ended."""
         self._forget(partitions)
         running = self.dispatcher.running_items()
-        self._leaving.when_ended(filter(self._leaving.is_gone, running), drained)
+        self._leaving.when_ended(partitions, running, drained)
 
     def lose(self, partitions: Mapping[int, int]) -> None:
         """Partitions are gone: what still runs of them is cancelled."""

@@ -7,7 +7,7 @@ partition again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 
 import attrs
 
@@ -46,9 +46,20 @@ class Leaving:
         epoch = self._gone.get(delivery.position.partition)
         return epoch is not None and delivery.epoch <= epoch
 
-    def when_ended(self, running: Iterable[Message], drained: Callable[[], None]) -> None:
-        """Call `drained` when none of these is running any more; at once if there is none."""
-        drain = _Drain(set(running), drained)
+    def when_ended(
+        self,
+        partitions: Container[int],
+        running: Iterable[Message],
+        drained: Callable[[], None],
+    ) -> None:
+        """Call `drained` when nothing of these partitions runs any more, at once if nothing does.
+        What runs of others that go does not hold them up.
+
+        Args:
+            running: the messages of any partition that run now.
+        """
+        ending = (m for m in running if m.delivery.position.partition in partitions)
+        drain = _Drain(set(filter(self.is_gone, ending)), drained)
         if drain.running:
             self._drains.append(drain)
         else:

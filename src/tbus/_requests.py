@@ -6,15 +6,16 @@ import inspect
 from datetime import datetime
 from typing import Any, get_args
 
+from ._at_most_once import OnceIntake
 from ._config import BusConfig
 from ._errors import ConfigurationError
-from ._intake import IntakeOptions
+from ._intake import Intake, IntakeOptions
 from ._message import Position
 from ._pace import Rate, as_rate
 from ._quarantine import Action, Quarantine, as_quarantine
 from ._retry import Retry
 from ._topic import TopicOptions, check_group, check_topic
-from ._transport import FeedRequest, Order, Start
+from ._transport import FeedRequest, Guarantee, Order, Start
 
 
 def check_subscription(
@@ -30,6 +31,8 @@ def check_subscription(
     start: Start | None,
     rate: Rate | float | None = None,
     quarantine: Quarantine | Action | None = None,
+    max_deliveries: int | None = 20,
+    delivery: Guarantee = "at_least_once",
 ) -> tuple[IntakeOptions, FeedRequest]:
     """The arguments of `Bus.subscribe`, with their defaults, for the intake and the broker.
 
@@ -43,6 +46,7 @@ def check_subscription(
         raise ConfigurationError("one of 'key', 'partition', 'none'", field="order", value=order)
     if retry is not None and not isinstance(retry, Retry):
         raise ConfigurationError("it is a Retry(...), or None", field="retry", value=retry)
+    _check_guarantee(delivery, retry, quarantine)
     options = IntakeOptions(
         concurrency=_count_or("concurrency", concurrency, config.concurrency),
         max_in_flight=_count_or("max_in_flight", max_in_flight, config.max_in_flight),
@@ -52,6 +56,8 @@ def check_subscription(
         timeout=check_seconds("timeout", timeout),
         rate=_check_rate(rate),
         quarantine=_check_quarantine(quarantine, order, dead_letter),
+        max_deliveries=_check_deliveries(max_deliveries, delivery),
+        delivery=delivery,
     )
     wanted = FeedRequest(
         topic=topic,
@@ -63,6 +69,11 @@ def check_subscription(
         ack_wait=config.nats.ack_wait,
     )
     return options, wanted
+
+
+def intake_type(options: IntakeOptions) -> type[Intake]:
+    """Who keeps what they ask for."""
+    return OnceIntake if options.delivery == "at_most_once" else Intake
 
 
 def check_dead_letters(topic: str, group: str | None, dead_letter: Any, start: Any) -> str:
@@ -145,6 +156,27 @@ def _check_rate(rate: Any) -> Rate | None:
             "messages per second, a Rate(...), or None", field="rate", value=rate
         )
     return found
+
+
+def _check_guarantee(delivery: Any, retry: Retry | None, quarantine: Any) -> None:
+    if delivery not in get_args(Guarantee):
+        raise ConfigurationError(
+            "one of 'at_least_once', 'at_most_once'", field="delivery", value=delivery
+        )
+    if delivery == "at_most_once":
+        for field, value in (("retry", retry), ("quarantine", quarantine)):
+            if value is not None:
+                raise ConfigurationError(
+                    "with delivery='at_most_once' nothing is tried again: leave it out",
+                    field=field,
+                    value=value,
+                )
+
+
+def _check_deliveries(value: Any, delivery: Guarantee) -> int | None:
+    if value is None or delivery == "at_most_once":
+        return None  # what was settled before it ran is not delivered again
+    return check_count("max_deliveries", value)
 
 
 def _check_quarantine(value: Any, order: Order, dead_letter: str | None) -> Quarantine | None:

@@ -11,6 +11,7 @@ import anyio.lowlevel
 import attrs
 import msgspec
 
+from ._at_most_once import OnceIntake
 from ._dispatch import KeyedDispatcher, Lane
 from ._errors import ConfigurationError, InvalidEnvelope
 from ._intake import Intake
@@ -159,15 +160,10 @@ class HandlerSource:
         self.dispatcher = intake.dispatcher
         self.doomed = intake.graves
         intake.evict = partial(self._pool.evict, self)
+        if isinstance(intake, OnceIntake):
+            self.handle = _settled_first(intake, self.handle)
         if intake.may_begin is not None:
-            self.handle = partial(self._handle_if_owned, intake.may_begin, self.handle)
-
-    async def _handle_if_owned(
-        self, may_begin: Callable[[], bool], handle: Handler, message: Message
-    ) -> None:
-        if not may_begin():
-            await anyio.lowlevel.checkpoint()  # the feed has had this cancelled: it ends here
-        await handle(message)
+            self.handle = _only_if_owned(intake.may_begin, self.handle)
 
     def on_ready(self) -> None:
         """The intake has something to handle."""
@@ -209,3 +205,27 @@ class HandlerSource:
         the grace period. Returns whether any does."""
         self._pool.evict(self, until=until)
         return self._pool.has_shielded(self)
+
+
+def _settled_first(intake: OnceIntake, handle: Handler) -> Handler:
+    """A handler whose message is settled when it begins."""
+
+    def begin(message: Message) -> Awaitable[object]:
+        intake.begin(message)
+        return handle(message)
+
+    return begin
+
+
+def _only_if_owned(may_begin: Callable[[], bool], handle: Handler) -> Handler:
+    """A handler that is not begun for a message that has gone to another process."""
+
+    async def wait_cancelled(message: Message) -> None:
+        await anyio.lowlevel.checkpoint()  # the feed has had it cancelled: it ends here
+        await handle(message)
+
+    # No coroutine of its own around the handler's: this is done for every message.
+    def begin(message: Message) -> Awaitable[object]:
+        return handle(message) if may_begin() else wait_cancelled(message)
+
+    return begin

@@ -23,6 +23,7 @@ from ._message import Delivery, Headers, Position, Receipt
 from ._topic import Strategy, TopicOptions
 
 Order = Literal["key", "partition", "none"]
+Guarantee = Literal["at_least_once", "at_most_once"]
 Start = Literal["earliest", "latest"] | datetime | Position
 Emit = Callable[[Event], None]
 """How a transport tells the bus what happened. Called in the program's event loop."""
@@ -171,11 +172,15 @@ class PartitionLag:
         partition: which.
         messages: stored and not settled by the group.
         age: seconds since the oldest of those was stored, or None where unknown.
+        owner: the member of the group that reads it now, where that is known.
+        epoch: of that member's ownership, or 0.
     """
 
     partition: int
     messages: int
     age: float | None = None
+    owner: str | None = None
+    epoch: int = 0
 
 
 @attrs.frozen

@@ -22,7 +22,9 @@ from tests.brokers.proxy import TcpProxy, start_proxy
 class NatsHarness:
     """A server that others use too: nothing is done to it but what a client may do."""
 
-    abilities = Ability.DEDUPLICATE | Ability.FILL | Ability.REMOVE_CONSUMER
+    abilities = (
+        Ability.DEDUPLICATE | Ability.FILL | Ability.REMOVE_CONSUMER | Ability.COUNT_DELIVERIES
+    )
 
     def __init__(self, server: NatsServer) -> None:
         self.server = server

@@ -8,7 +8,7 @@ import trio
 from tbus import Message, SubscriptionFailed, TopicOptions, open_bus
 from tbus._errors import ConfigurationError
 from tbus._events import PartitionsAssigned
-from tbus.testing.conformance._kit import Seen, publish_text, watching
+from tbus.testing.conformance._kit import Gate, Seen, publish_text, watching
 from tests.brokers.nats import NatsServer
 
 
@@ -137,3 +137,31 @@ async def test_the_hash_is_fnv1a_in_32_bits_as_everybody_has_it() -> None:
     assert fnv1a_32(b"") == 0x811C9DC5
     assert fnv1a_32(b"a") == 0xE40C292C
     assert fnv1a_32(b"foobar") == 0xBF9CF968
+
+
+async def test_a_reader_that_ends_gives_away_at_once_what_it_is_not_handling(
+    shared_nats_server: NatsServer, topic: str
+) -> None:
+    gate, seen = Gate(), Seen()
+    with trio.fail_after(20):
+        async with (
+            open_bus(shared_nats_server.url) as first,
+            open_bus(shared_nats_server.url) as second,
+            watching(second) as watch,
+            trio.open_nursery() as nursery,
+        ):
+            await first.configure_topic(topic, TopicOptions(partitions=4))
+            subscription = await first.subscribe(topic, gate, group="g")
+            held = await first.publish(topic, b"held", key="k")
+            await gate.wait(1)
+            await second.subscribe(topic, seen, group="g")
+            nursery.start_soon(subscription.close)
+            while sum(len(event.partitions) for event in watch.of(PartitionsAssigned)) < 3:
+                await watch.wait(PartitionsAssigned, len(watch.of(PartitionsAssigned)) + 1)
+            assert gate.inside
+            given = {p for event in watch.of(PartitionsAssigned) for p in event.partitions}
+            assert given == {0, 1, 2, 3} - {held.position.partition}
+            await second.publish(topic, b"next", key="k")
+            gate.open()
+            await seen.wait(1)
+    assert seen.text == "next"

@@ -24,6 +24,7 @@ from tbus._errors import (
 from tbus._events import DeadLettered, Discarded, Event, KeyBacklog, MessageRetried, Stalled
 from tbus._intake import HAND_OVER, Intake, IntakeOptions
 from tbus._message import Message, Position
+from tbus._requests import intake_type
 from tbus._retry import Retry
 from tbus._runtime import current_runtime
 from tbus._subscription import HandlerSource
@@ -74,7 +75,7 @@ class Rig:
         self.subscription = HandlerSource(
             "t", "g", handler or self.handle, None, self.options.timeout, self.pool
         )
-        self.intake = Intake(
+        self.intake = intake_type(self.options)(
             "t", "g", self.feed, self.options, runtime=runtime, timers=timers,
             emit=self.events.append, bury=self.bury, on_ready=self.subscription.on_ready,
         )  # fmt: skip

@@ -67,6 +67,23 @@ async def test_what_runs_may_end_and_be_settled_and_what_waits_is_forgotten(
     assert rig.feed.settled == [("a1", DONE), ("b1", DONE)]
 
 
+async def test_a_partition_is_not_held_up_by_what_runs_of_another_that_goes(
+    autojump_clock: MockClock,
+) -> None:
+    held, first, second = Held(), trio.Event(), trio.Event()
+    async with open_rig(held) as rig:
+        rig.feed.give(deliver("a1", "a"), deliver("b1", "b", partition=1))
+        await wait_all_tasks_blocked()
+        rig.intake.drain({0: 1}, first.set)
+        rig.intake.drain({1: 1, 2: 1}, second.set)
+        held.let_go("b1")
+        await wait_all_tasks_blocked()
+        assert (first.is_set(), second.is_set()) == (False, True)
+        held.let_go("a1")
+        await wait_all_tasks_blocked()
+        assert first.is_set()
+
+
 async def test_a_partition_of_which_nothing_runs_is_drained_at_once(
     autojump_clock: MockClock,
 ) -> None:

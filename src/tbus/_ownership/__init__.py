@@ -52,7 +52,7 @@ What cannot be seen: a machine that is paused together with its clock. Its membe
 its next heartbeat that it is dead; what it did in between carries the old epoch.
 """
 
-from ._document import DOCUMENT, Document, Partition
+from ._document import DOCUMENT, Document, Partition, decode_document
 from ._effects import (
     Absent,
     Answer,
@@ -91,4 +91,5 @@ __all__ = [
     "Stored",
     "Take",
     "Timing",
+    "decode_document",
 ]

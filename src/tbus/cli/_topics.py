@@ -59,6 +59,7 @@ def _show(found: Lag, as_json: bool) -> None:
     behind = "1 message" if found.messages == 1 else f"{found.messages} messages"
     age = "" if found.age is None else f", the oldest {found.age:.1f} s old"
     click.echo(f"{found.group} is {behind} behind in {found.topic}{age}")
-    if len(found.partitions) > 1:
+    if len(found.partitions) > 1 or any(one.owner for one in found.partitions):
         for one in found.partitions:
-            click.echo(f"  partition {one.partition}: {one.messages}")
+            owner = "" if one.owner is None else f", read by {one.owner} (epoch {one.epoch})"
+            click.echo(escaped(f"  partition {one.partition}: {one.messages}{owner}"))

@@ -32,6 +32,8 @@ class Ability(Flag):
     """`remove_consumer` takes away what it knows of a group."""
     KEEP_ATTEMPTS = auto()
     """How often handling a message has failed outlives the reader."""
+    COUNT_DELIVERIES = auto()
+    """It counts how often it has delivered a message."""
 
 
 class Harness(Protocol):
@@ -91,6 +93,7 @@ class MemoryHarness:
         | Ability.SUSPEND
         | Ability.REMOVE_CONSUMER
         | Ability.KEEP_ATTEMPTS
+        | Ability.COUNT_DELIVERIES
     )
 
     def __init__(self) -> None:

@@ -27,6 +27,7 @@ from . import (
     _flow,
     _groups,
     _members,
+    _once,
     _order,
     _parked,
     _pipelined,
@@ -47,8 +48,8 @@ def cases(abilities: Ability, *, backend: str | None = None) -> list[Case]:
         backend: "trio" or "asyncio": only those that run there. A few need Trio.
     """
     modules = (
-        _publishing, _pipelined, _order, _failures, _attempts, _dead_letters, _groups, _members,
-        _flow, _pulled, _closing, _events, _cancelling, _faults, _shielded, _parked,
+        _publishing, _pipelined, _order, _failures, _attempts, _once, _dead_letters, _groups,
+        _members, _flow, _pulled, _closing, _events, _cancelling, _faults, _shielded, _parked,
     )  # fmt: skip
     found = [case for module in modules for case in vars(module).values() if isinstance(case, Case)]
     return [

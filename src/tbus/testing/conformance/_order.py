@@ -9,6 +9,8 @@ import anyio
 import anyio.lowlevel
 
 from ..._message import Message
+from ..._retry import Retry
+from ..._topic import TopicOptions
 from ..harness import Harness
 from ._case import case
 from ._kit import AT_ONCE, Gate, Seen, publish_pairs, publish_text, settle_down
@@ -173,3 +175,59 @@ async def order_partition_runs_one_message_after_another_whatever_their_keys(
         while bus.health().in_flight:
             await bus.ping()
     assert gate.peak == 1
+
+
+@case()
+async def order_none_lets_nothing_wait_for_a_message_that_fails(harness: Harness) -> None:
+    topic = harness.topic()
+    healed = False
+
+    async def fail(message: Message) -> None:
+        if message.body == b"0" and not healed:
+            raise ValueError("not yet")
+
+    seen = Seen(fail)
+    retry = Retry(attempts=None, initial=0.01, maximum=0.01)
+    async with harness.open_bus() as bus:
+        await bus.subscribe(topic, seen, group="g", order="none", retry=retry)
+        await publish_text(bus, topic, DIGITS)
+        await seen.wait(9)
+        assert sorted(seen.text) == list(DIGITS[1:])
+        healed = True
+        await seen.wait(10)
+    assert seen.text[-1] == "0"
+
+
+@case()
+async def order_partition_holds_all_keys_of_the_partition_behind_one_that_fails(
+    harness: Harness,
+) -> None:
+    topic = harness.topic()
+
+    async def fail_twice(message: Message) -> None:
+        if message.key == "1" and message.attempt < 3:
+            raise ValueError("not yet")
+
+    seen = Seen(fail_twice)
+    async with harness.open_bus() as bus:
+        await bus.subscribe(topic, seen, group="g", order="partition", retry=AT_ONCE)
+        await publish_pairs(bus, topic, [(digit, digit) for digit in DIGITS])
+        await seen.wait(10)
+    assert seen.text == DIGITS
+
+
+@case()
+async def order_partition_runs_partitions_beside_each_other(harness: Harness) -> None:
+    topic = harness.topic()
+    gate = Gate()
+    async with harness.open_bus() as bus:
+        await bus.configure_topic(topic, TopicOptions(partitions=3))
+        await bus.subscribe(topic, gate, group="g", order="partition")
+        await publish_pairs(bus, topic, [(f"key-{number}", "x") for number in range(60)])
+        await gate.wait(3)
+        await settle_down(bus)
+        assert sorted(message.position.partition for message in gate.inside) == [0, 1, 2]
+        gate.open()
+        while bus.health().in_flight:
+            await bus.ping()
+    assert gate.peak == 3

@@ -20,7 +20,18 @@ from nats.aio.subscription import Subscription
 
 from ..._config import NatsOptions
 from ..._errors import TbusError
-from ..._ownership import Absent, Answer, Delete, Found, Get, Put, Refused, Stored
+from ..._ownership import (
+    DOCUMENT,
+    Absent,
+    Answer,
+    Delete,
+    Found,
+    Get,
+    Put,
+    Refused,
+    Stored,
+    decode_document,
+)
 from ._errors import (
     MESSAGE_NOT_FOUND,
     STREAM_EXISTS,
@@ -58,6 +69,25 @@ async def forget_topic(session: Session, topic: str) -> None:
     except ApiError as error:
         if error.err_code != STREAM_NOT_FOUND:
             raise not_possible(f"cannot remove the groups of topic {topic!r}", error) from error
+
+
+async def read_owners(session: Session, topic: str, group: str) -> dict[int, tuple[str, int]]:
+    """Who owns which partitions of a group, with the epoch."""
+    found = await _read(session, group_prefix(topic, group) + DOCUMENT)
+    if not isinstance(found, Found):
+        return {}
+    partitions = decode_document(found.value).partitions
+    return {number: (one.owner, one.epoch) for number, one in enumerate(partitions) if one.owner}
+
+
+async def _read(session: Session, subject: str) -> Answer:
+    try:
+        answer = await session.api(f"STREAM.MSG.GET.{BUCKET}", {"last_by_subj": subject})
+        return _found(answer)
+    except ApiError as error:
+        if error.err_code in (MESSAGE_NOT_FOUND, STREAM_NOT_FOUND):
+            return Absent()
+        raise
 
 
 class GroupBucket:
@@ -99,6 +129,8 @@ class GroupBucket:
             SessionLost, NoAnswer, NoResponders: ask again.
         """
         self._session = None
+        for subscription in self._subscriptions:  # of an attempt that had no answer
+            await session.unsubscribe(subscription)
         try:
             await self._find_or_make(session)
             inbox = session.new_inbox()
@@ -215,13 +247,7 @@ class GroupBucket:
 
     async def read(self, session: Session, key: str) -> str | None:
         """What stands under a key, or None."""
-        try:
-            body = {"last_by_subj": self._prefix + key}
-            found = _found(await session.api(f"STREAM.MSG.GET.{BUCKET}", body))
-        except ApiError as error:
-            if error.err_code in (MESSAGE_NOT_FOUND, STREAM_NOT_FOUND):
-                return None
-            raise
+        found = await _read(session, self._prefix + key)
         return found.value.decode() if isinstance(found, Found) else None
 
 

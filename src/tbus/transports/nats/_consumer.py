@@ -409,7 +409,7 @@ class Consumer:
             mark.complete(position)
             self._acknowledge(reply)
             return
-        elif self._is_gapless() and position > expected:
+        elif position > expected and self._is_gapless():
             self._hand_over()  # what came before the gap is not lost
             self._fail(MessagesLost(request.topic, expected, position - 1))
             return

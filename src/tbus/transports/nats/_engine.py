@@ -11,7 +11,7 @@ from ..._events import Event
 from ..._message import Receipt
 from ..._topic import TopicOptions
 from ..._transport import Outgoing, PartitionLag
-from ._bucket import forget_topic
+from ._bucket import forget_topic, read_owners
 from ._consumer import Consumer
 from ._errors import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError, SessionLost, not_possible
 from ._group_consumer import GroupConsumer
@@ -132,12 +132,17 @@ class Engine:
         session = await self.link.wait_session()
         info = await self.streams.info(session, topic)
         partitions = 1 if info is None else to_options(info["config"]).partitions
+        try:
+            owners = await read_owners(session, topic, group)
+        except ApiError as error:
+            raise not_possible(f"cannot look up a group of topic {topic!r}", error) from error
         found: list[PartitionLag] = []
         for number in range(partitions):
             name = consumer_name(group, None if partitions == 1 else number)
             count = await self._behind(session, topic, name)
             if count is not None:
-                found.append(PartitionLag(number, count))
+                owner, epoch = owners.get(number, (None, 0))
+                found.append(PartitionLag(number, count, None, owner, epoch))
         if not found and partitions > 1:  # it may share all of them, in no order
             count = await self._behind(session, topic, consumer_name(group))
             if count is not None:

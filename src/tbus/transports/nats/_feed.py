@@ -20,7 +20,8 @@ class NatsFeed:
     """A `Feed` over a consumer in the clients' loop.
 
     Partitions that are shared by lease are looked at here, too: a process that was suspended may
-    get to run its program before its clients' loop, and must not begin or settle anything then.
+    get to run its program before its clients' loop, and must not begin anything then. (What it
+    settles is looked at in the loop.)
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class NatsFeed:
         self._batches_in, self._batches = anyio.create_memory_object_stream[list[Delivery]](inf)
         self._reader: Reader | None = None
         self._read: dict[int, int] = {}
-        """The partitions of which something came, each with its latest epoch."""
+        """The partitions of which something may have come, each with its latest epoch."""
         self._given_up: dict[int, int] = {}
         """The partitions that were given up, and the epoch of that."""
         self._failure: TbusError | None = None
@@ -55,7 +56,14 @@ class NatsFeed:
         """Who is told when partitions come and go; returns what to ask before a message is
         begun."""
         self._reader = reader
-        return None if self._group is None else self._look_at_lease
+        if self._group is None:
+            return None
+        lease, lapse = self._group.membership.lease, self._lapse
+
+        def may_begin() -> bool:
+            return clock() < lease.until or lapse()
+
+        return may_begin
 
     async def receive(self) -> Sequence[Delivery]:
         """Wait for the next deliveries."""
@@ -67,35 +75,30 @@ class NatsFeed:
                     raise self._failure from None
                 raise EndOfFeed from None
             if self._group is not None:
-                batch = self._ours(batch)
+                batch = self._ours(self._group, batch)
             if batch:
                 return batch
 
-    def _ours(self, batch: list[Delivery]) -> list[Delivery]:
-        self._look_at_lease()
+    def _ours(self, group: GroupConsumer, batch: list[Delivery]) -> list[Delivery]:
+        if clock() >= group.membership.lease.until:
+            self._lapse()
         given_up = self._given_up
         if given_up:
             batch = [d for d in batch if d.epoch > given_up.get(d.position.partition, -1)]
-        if batch:  # all of a batch is of one partition
-            self._read[batch[0].position.partition] = batch[0].epoch
         return batch
 
-    def _look_at_lease(self) -> bool:
-        """Whether the lease lasts; when it does not, what was read is given up at once."""
-        group = self._group
-        if group is None or clock() < group.membership.lease_until():
-            return True
+    def _lapse(self) -> bool:
+        """The lease has run out: what was read is given up at once. Always False."""
         lapsed, self._read = self._read, {}
-        if lapsed:
-            self._bridge.submit_if_open(group.lapsed, lapsed)
+        if lapsed and self._group is not None:
+            self._bridge.submit_if_open(self._group.lapsed, lapsed)
             self._give_up(lapsed)
         return False
 
     def settle(self, delivery: Delivery, verdict: Verdict) -> None:
         """Say how a delivery ended."""
-        if self._closed or not self._look_at_lease():
-            return
-        self._bridge.submit_if_open(self._consumer.settle, delivery, verdict)
+        if not self._closed:
+            self._bridge.submit_if_open(self._consumer.settle, delivery, verdict)
 
     def note_attempts(self, delivery: Delivery, attempts: int) -> None:
         """Not kept: with another reader, a message's attempts begin anew."""
@@ -141,24 +144,26 @@ class NatsFeed:
             self._failure = error
             self._batches_in.close()
 
-    def drain(self, partition: int, epoch: int) -> None:
+    def own(self, partition: int, epoch: int) -> None:
+        """What comes of a partition is of this epoch from now on."""
+        self._read[partition] = epoch
+
+    def drain(self, group: GroupConsumer, partition: int, epoch: int) -> None:
         """A partition is about to go to another process."""
-        group = self._group
         self._given_up[partition] = epoch
 
         def drained() -> None:
-            if group is not None:
-                self._bridge.submit_if_open(group.drained, partition, epoch)
+            self._bridge.submit_if_open(group.drained, partition, epoch)
 
         if self._reader is None:
             drained()
         else:
             self._reader.drain({partition: epoch}, drained)
 
-    def lose(self, partition: int, epoch: int) -> None:
+    def lose(self, group: GroupConsumer, partition: int, epoch: int) -> None:
         """A partition is gone, and is not had again before nothing of it runs any more."""
         self._give_up({partition: epoch})
-        self.drain(partition, epoch)
+        self.drain(group, partition, epoch)
 
     def _give_up(self, partitions: dict[int, int]) -> None:
         self._given_up.update(partitions)

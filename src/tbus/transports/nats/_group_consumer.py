@@ -26,7 +26,7 @@ from ..._ownership import Drain, Drop, Take
 from ..._transport import FeedRequest, Verdict
 from ._consumer import CLOSE_WAIT, ORDER_SINCE, Claim, Consumer
 from ._errors import ApiError, NoAnswer, NoResponders, SessionLost, not_possible
-from ._membership import Membership
+from ._membership import Membership, clock
 from ._names import consumer_name
 from ._served import ServedConsumer
 from ._session import Session
@@ -46,6 +46,7 @@ class GroupConsumer:
         fail: says that nothing can be read any more: `fail(error)`.
         drain: asks the program to let what runs of a partition end: `drain(partition, epoch)`.
         lose: tells it that a partition is gone, and asks the same: `lose(partition, epoch)`.
+        own: tells it that deliveries of a partition come from now on: `own(partition, epoch)`.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class GroupConsumer:
         fail: Callable[[TbusError], None],
         drain: Callable[[int, int], None],
         lose: Callable[[int, int], None],
+        own: Callable[[int, int], None],
     ) -> None:
         assert request.group is not None
         self.request = request
@@ -70,14 +72,20 @@ class GroupConsumer:
         self._fail = fail
         self._drain = drain
         self._lose = lose
+        self._own = own
+        self._batch: list[Delivery] = []
         self._loop = asyncio.get_running_loop()
         self._session: Session | None = None
         self._served: list[ServedConsumer] = []
         self._shares: dict[int, Consumer] = {}
         self._drains: dict[int, asyncio.TimerHandle] = {}
-        self._leaving: dict[tuple[int, int], str] = {}
+        self._lost: dict[tuple[int, int], str] = {}
         """Marks of what was lost and still runs, by partition and epoch."""
+        self._is_covered = False
+        """The lease lasts in this pass of the loop."""
         self._stopped = False
+        self._closing = False
+        """The program has ended all its handlers."""
         self.membership: Membership
 
     # From opening to closing
@@ -149,14 +157,23 @@ class GroupConsumer:
             share.detach()
 
     def stop(self) -> None:
-        """Ask for nothing more."""
+        """Ask for nothing more, and begin to give the partitions away: each goes to others as
+        soon as nothing of it runs."""
+        if self._stopped:
+            return
         self._stopped = True
         for share in self._shares.values():
             share.stop()
+        self.membership.begin_to_leave()
 
     async def close(self) -> None:
         """Give every partition away, and wait until the group knows it."""
         self.stop()
+        self._closing = True
+        for number, share in tuple(self._shares.items()):
+            self.drained(number, share.epoch)
+        for number, epoch in tuple(self._lost):
+            self.drained(number, epoch)
         session = self._session
         try:
             if session is not None and not session.lost.is_set():
@@ -185,14 +202,23 @@ class GroupConsumer:
 
     def settle(self, delivery: Delivery, verdict: Verdict) -> None:
         """A message was handled, or is given back."""
-        number = delivery.position.partition
-        share = self._shares.get(number)
-        if (
-            share is not None
-            and share.epoch == delivery.epoch
-            and self.membership.owns(number, delivery.epoch)
-        ):
+        if not self._is_covered and not self._look_at_lease():
+            return
+        share = self._shares.get(delivery.position.partition)
+        if share is not None and share.epoch == delivery.epoch:
             share.settle(delivery, verdict)
+
+    def _look_at_lease(self) -> bool:
+        """Whether the lease lasts; once in each pass of the loop, for what is settled in one is
+        sent at its end."""
+        if clock() >= self.membership.lease.until:
+            return False
+        self._is_covered = True
+        self._loop.call_soon(self._look_again)
+        return True
+
+    def _look_again(self) -> None:
+        self._is_covered = False
 
     def lapsed(self, partitions: dict[int, int]) -> None:
         """The program found that the lease has run out before this loop did, and has forgotten
@@ -229,7 +255,7 @@ class GroupConsumer:
             self._streams,
             start=self._start,
             emit=self._emit,
-            tell=self._tell,
+            tell=self._tell_together,
             fail=self._fail,
             claim=Claim(
                 number,
@@ -240,18 +266,33 @@ class GroupConsumer:
             ),
         )
         self._shares[number] = share
+        self._own(number, epoch)
         if self._stopped:
             share.stop()
         elif self._session is not None:
             share.attach_again(self._session, None)
 
+    def _tell_together(self, batch: list[Delivery]) -> None:
+        """Hand over what has come from all partitions in one pass of the loop as one batch."""
+        if len(self._shares) == 1 and not self._batch:
+            self._tell(batch)
+            return
+        if not self._batch:
+            self._loop.call_soon(self._tell_batch)
+        self._batch += batch
+
+    def _tell_batch(self) -> None:
+        batch, self._batch = self._batch, []
+        self._tell(batch)
+
     def _begin_drain(self, drain: Drain) -> None:
         number, epoch = drain.partition, drain.epoch
         self._shares[number].stop()
-        if self._stopped:
+        if self._closing:
             self.drained(number, epoch)  # the program has ended its handlers already
             return
-        self._drains[number] = self._loop.call_later(DRAIN_WAIT, self._end_drain, number, epoch)
+        if not self._stopped:  # else it is the bus that ends what runs too long
+            self._drains[number] = self._loop.call_later(DRAIN_WAIT, self._end_drain, number, epoch)
         self._drain(number, epoch)
 
     def _end_drain(self, number: int, epoch: int) -> None:
@@ -269,9 +310,9 @@ class GroupConsumer:
         if share is None:
             return  # it was being let go: that goes on
         self._end_patience(number)
-        self._leaving[number, epoch] = share.mark_text()
+        self._lost[number, epoch] = share.mark_text()
         self._start(share.release)
-        if self._stopped:
+        if self._closing:
             self.drained(number, epoch)
         else:
             self._lose(number, epoch)
@@ -284,7 +325,7 @@ class GroupConsumer:
     def drained(self, number: int, epoch: int) -> None:
         """The program says that nothing of a partition runs any more. More often than once is
         no harm."""
-        mark = self._leaving.pop((number, epoch), None)
+        mark = self._lost.pop((number, epoch), None)
         if mark is not None:
             self.membership.drained(number, epoch, mark)
             return
@@ -293,15 +334,12 @@ class GroupConsumer:
             return
         del self._shares[number]
         self._end_patience(number)
-        self._leaving[number, epoch] = share.mark_text()
-        self._start(self._let_go, share, number, epoch)
+        self._start(self._let_go, share, number, share.mark_text())
 
-    async def _let_go(self, share: Consumer, number: int, epoch: int) -> None:
+    async def _let_go(self, share: Consumer, number: int, mark: str) -> None:
         await share.release()
-        mark = self._leaving.pop((number, epoch), None)
-        if mark is not None:
-            self.membership.drained(number, epoch, mark)
-            self._emit(PartitionsRevoked(self.request.topic, self._group, (number,)))
+        self.membership.drained(number, share.epoch, mark)
+        self._emit(PartitionsRevoked(self.request.topic, self._group, (number,)))
         self._share_credit()
 
     def _share_credit(self) -> None:

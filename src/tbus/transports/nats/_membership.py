@@ -8,10 +8,14 @@ there is one that does, while the machine is.
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterable
 from functools import partial
+from math import inf
 
 from ..._config import NatsOptions
 from ..._errors import TbusError
@@ -48,6 +52,15 @@ Shares = Iterable[tuple[int, int, str]]
 """Partition, epoch and mark of each that is read."""
 
 
+class Lease:
+    """When the lease ends, by `clock`: for everything that is begun or settled, in any thread."""
+
+    __slots__ = ("until",)
+
+    def __init__(self) -> None:
+        self.until = -inf
+
+
 class Membership:
     """Who owns what, as one process of a group knows it.
 
@@ -75,7 +88,8 @@ class Membership:
         self.bucket = GroupBucket(
             topic, group, options, on_answer=self._answered, on_news=self._noticed, fail=fail
         )
-        self._member = Member(uuid.uuid4().hex[:12], partitions, clock(), timing)
+        self._member = Member(_new_name(), partitions, clock(), timing)
+        self.lease = Lease()
         self._start = start
         self._perform_shares = perform
         self._shares = shares
@@ -91,10 +105,6 @@ class Membership:
     def owns(self, partition: int, epoch: int) -> bool:
         """Whether something of a partition may be settled now."""
         return self._member.owns(clock(), partition, epoch)
-
-    def lease_until(self) -> float:
-        """When the lease ends by `clock`; may be asked in any thread."""
-        return self._member.lease_until
 
     @property
     def member(self) -> Member:
@@ -172,9 +182,13 @@ class Membership:
         """Somebody else reads the partition."""
         self._tell(lambda now: self._member.lost(now, partition, epoch, reason))
 
-    async def leave(self) -> None:
-        """Give everything away; returns when the group knows it. Bounded by the caller."""
+    def begin_to_leave(self) -> None:
+        """Give everything away."""
         self._tell(self._member.leave)
+
+    async def leave(self) -> None:
+        """The same; returns when the group knows it. Bounded by the caller."""
+        self.begin_to_leave()
         if not self._ended:
             await self._left.wait()
 
@@ -212,6 +226,7 @@ class Membership:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self.lease.until = self._member.lease_until
         delay = self._member.wake_at - clock()
         if not self._ended and delay < 1e9:
             self._timer = self._loop.call_later(max(0.0, delay), self._wake)
@@ -219,3 +234,9 @@ class Membership:
             self._perform_shares(shares)
         if self._member.id in self._member.document.members:
             self._joined.set()
+
+
+def _new_name() -> str:
+    """One that nobody else ever has, and people can do something with."""
+    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
+    return f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"

@@ -217,8 +217,15 @@ class Session:
             transport.write(data)
 
     async def subscribe(self, subject: str, receiver: Receiver) -> Subscription:
-        """Have `receiver` called for every message of a subject."""
-        subscription = await self._client.subscribe(subject)
+        """Have `receiver` called for every message of a subject.
+
+        Raises:
+            SessionLost: the connection is gone.
+        """
+        try:
+            subscription = await self._client.subscribe(subject)
+        except (OSError, nats.errors.Error) as error:
+            raise SessionLost(str(error) or self.reason) from error
         self._client.receivers[subscription._id] = receiver
         return subscription
 
@@ -228,7 +235,10 @@ class Session:
         Raises:
             SessionLost, NoAnswer: some of it may not have been.
         """
-        await subscription.unsubscribe()
+        try:
+            await subscription.unsubscribe()
+        except (OSError, nats.errors.Error) as error:
+            raise SessionLost(str(error) or self.reason) from error
         await self.ping(timeout)
         self._client.receivers.pop(subscription._id, None)
 
@@ -238,7 +248,7 @@ class Session:
         if not self.lost.is_set():
             try:
                 await subscription.unsubscribe()
-            except nats.errors.Error as error:
+            except (OSError, nats.errors.Error) as error:
                 logger.debug("unsubscribing: %r", error)
 
     def new_inbox(self) -> str:

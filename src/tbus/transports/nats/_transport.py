@@ -66,15 +66,16 @@ class NatsTransport:
         def make() -> AnyConsumer:
             consumer: AnyConsumer
             if request.group is not None and request.order != "none":
-                consumer = GroupConsumer(
+                consumer = members = GroupConsumer(
                     request,
                     engine.streams,
                     start=engine.start,
                     emit=engine.emit,
                     tell=lambda batch: post(feed.hand_over, batch),
                     fail=lambda error: post(feed.fail, error),
-                    drain=lambda number, epoch: post(feed.drain, number, epoch),
-                    lose=lambda number, epoch: post(feed.lose, number, epoch),
+                    drain=lambda number, epoch: post(feed.drain, members, number, epoch),
+                    lose=lambda number, epoch: post(feed.lose, members, number, epoch),
+                    own=lambda number, epoch: post(feed.own, number, epoch),
                 )
             else:
                 group = request.group
