@@ -71,7 +71,7 @@ async def a_key_that_holds_half_of_what_may_be_in_flight_is_reported(harness: Ha
 @case(limit=50)
 async def a_flood_on_one_subscription_does_not_starve_another(harness: Harness) -> None:
     flooded, quiet = harness.topic(), harness.topic()
-    waited: list[float] = []
+    passed: list[int] = []
     flood = 30_000
     handled = 0
     arrived = anyio.Event()
@@ -92,17 +92,15 @@ async def a_flood_on_one_subscription_does_not_starve_another(harness: Harness) 
                 for _ in range(flood):
                     await publisher.send(flooded, b"drop")
 
-        began = anyio.current_time()
         tasks.start_soon(pour)
         while handled < flood:
             arrived = anyio.Event()
-            before = anyio.current_time()
+            before = handled
             await bus.publish(quiet, b"me", timeout=30)
             await arrived.wait()
-            waited.append(anyio.current_time() - before)
+            passed.append(handled - before)
             await anyio.sleep(0.01)
-    took = anyio.current_time() - began
-    assert len(waited) > 1
-    # Who starves waits for the end of the flood; a machine that is busy otherwise makes
-    # everything slow alike.
-    assert max(waited) < max(1.0, took / 3), f"waited {max(waited)} s of {took} s"
+    # Who starves waits for the end of the flood. Counted in messages, not in seconds: a machine
+    # that is busy otherwise makes everything slow alike.
+    assert len(passed) >= 3
+    assert max(passed) < flood * 2 // 3, passed
