@@ -34,7 +34,7 @@ def test_every_public_name_is_documented() -> None:
 
 
 def test_every_error_has_one_root() -> None:
-    told_by_handlers = {"RetryAfter", "Reject", "Discard"}
+    told_by_handlers = {"RetryAfter", "Reject", "Discard", "BatchFailed"}
     for name in tbus.__all__:
         value = getattr(tbus, name)
         if inspect.isclass(value) and issubclass(value, Exception):

@@ -22,6 +22,7 @@ from ._config import (
 from ._dead_letters import DeadLetter, Redriven
 from ._envelope import Envelope
 from ._errors import (
+    BatchFailed,
     BusClosed,
     BusError,
     ConfigurationError,
@@ -41,6 +42,7 @@ from ._errors import (
 )
 from ._event_stream import EventReader
 from ._events import (
+    BatchRetried,
     Connected,
     ConnectionLost,
     DeadLettered,
@@ -52,6 +54,7 @@ from ._events import (
     KeyBacklog,
     KeyParked,
     KeyReleased,
+    MembersChanged,
     MessageRetried,
     NotHandled,
     PartitionsAssigned,
@@ -61,6 +64,7 @@ from ._events import (
     Stalled,
     TopicMade,
 )
+from ._gathering import Batch
 from ._graveyard import DeadLetters
 from ._message import Message, Position, PublishOutcome, Receipt
 from ._messages import Messages, PulledMessage
@@ -78,6 +82,9 @@ __version__ = "0.1.0"
 __all__ = [
     "AdaptiveRate",
     "Backoff",
+    "Batch",
+    "BatchFailed",
+    "BatchRetried",
     "Bus",
     "BusClosed",
     "BusConfig",
@@ -107,6 +114,7 @@ __all__ = [
     "KeyParked",
     "KeyReleased",
     "Lag",
+    "MembersChanged",
     "MemoryOptions",
     "Message",
     "MessageRetried",

@@ -39,7 +39,7 @@ class OnceIntake(Intake):
         self._begun.discard(message)
         if self._wards:
             self._parking.finished(lane)
-        if self._leaving:
+        if self._gone:
             self._leaving.ended(message)
         if self._draining and not self.dispatcher.running:
             self._idle.set()

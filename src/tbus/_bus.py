@@ -27,6 +27,7 @@ from typing import Any, Literal
 import anyio
 import attrs
 
+from ._batch_source import BatchSource
 from ._census import Census
 from ._config import BusConfig
 from ._dead_letters import DeadLetter, Redriven
@@ -34,6 +35,7 @@ from ._envelope import Envelope
 from ._errors import BusClosed, ConfigurationError, TransportLost
 from ._event_stream import EventHub, EventReader
 from ._events import Draining
+from ._gathering import Batch
 from ._graveyard import DeadLetters, Graveyard
 from ._intake import Intake
 from ._message import Position, Receipt
@@ -197,6 +199,7 @@ class Bus:
         quarantine: Quarantine | Action | None = None,
         delivery: Guarantee = "at_least_once",
         max_deliveries: int | None = 20,
+        batch: Batch | None = None,
     ) -> Subscription:
         """Have a handler called for every message of a topic.
 
@@ -210,7 +213,8 @@ class Bus:
 
         Args:
             topic: what to read.
-            handler: `async def handler(message)`; with `decode`, `handler(event, message)`.
+            handler: `async def handler(message)`; with `decode`, `handler(event, message)`; with
+                `batch`, a list of either.
             group: who shares the messages. Without one, this subscription sees every
                 message, at least once while the bus is open.
             concurrency: handlers running at once, for this subscription (default: the bus's).
@@ -244,6 +248,13 @@ class Bus:
                 raise too, and no attempt. Kafka has no such count: there it never
                 happens. Without a dead-letter topic it is `Stalled` for the
                 policy's `maximum` before the handler runs again. None: any number.
+            batch: `Batch(size, within)`: the handler takes lists, `async def handler(messages)`,
+                and with `decode`, lists of pairs `(event, message)`. A list holds several keys,
+                each in order; nothing else of them is handled meanwhile. When the handler
+                raises, the whole list is handled again; with `BatchFailed({message: error})`, these
+                messages and what stands behind them in their keys. The last attempt, or the next
+                after an error that is not retried, runs message by message. `timeout`, `rate`
+                and `concurrency` count runs, whatever their lists hold.
 
         Raises:
             ConfigurationError, InvalidTopic: nothing was asked of the broker.
@@ -252,10 +263,11 @@ class Bus:
             BusClosed: the bus is ending.
         """
         check_handler(handler)
-        source = HandlerSource(topic, group, handler, decode, timeout, self._pool)
+        kind = HandlerSource if batch is None else BatchSource
+        source = kind(topic, group, handler, decode, timeout, self._pool)
         intake = await self._open_intake(
             source, topic, group, concurrency, max_in_flight, order, timeout, retry,
-            dead_letter, start, rate, source.on_ready, quarantine, delivery, max_deliveries,
+            dead_letter, start, rate, source.on_ready, quarantine, delivery, max_deliveries, batch,
         )  # fmt: skip
         source.attach(intake)
         self._start("pull loop", topic, intake.run)
@@ -318,10 +330,11 @@ class Bus:
         quarantine: Quarantine | Action | None = None,
         delivery: Guarantee = "at_least_once",
         max_deliveries: int | None = 20,
+        batch: Batch | None = None,
     ) -> Intake:
         options, wanted = check_subscription(
             self.config, topic, group, concurrency, max_in_flight, order, timeout, retry,
-            dead_letter, start, rate, quarantine, max_deliveries, delivery,
+            dead_letter, start, rate, quarantine, max_deliveries, delivery, batch,
         )  # fmt: skip
         self._may_subscribe()
         name = (topic, group, 0 if group is not None else id(reader))
@@ -459,6 +472,12 @@ class Bus:
         self._may_subscribe()
         return await self.transport.lag(check_topic(topic), check_group(group))
 
+    async def list_groups(self, topic: str) -> list[str]:
+        """The groups that read a topic, or have read it and were not removed, sorted; none of a
+        topic that does not exist."""
+        self._may_subscribe()
+        return (await self.transport.list_groups([check_topic(topic)]))[topic]
+
     # Looking
 
     async def ping(self, timeout: float = 5.0) -> float:
@@ -482,7 +501,7 @@ class Bus:
             if self.transport.is_connected()
             else "disconnected",
             sum(len(intake.dispatcher) for intake in intakes),
-            sum(intake.dispatcher.running for intake in intakes),
+            sum(intake.running for intake in intakes),
             None,
         )
 

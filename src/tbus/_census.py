@@ -11,7 +11,7 @@ from ._transport import Holding
 
 @attrs.frozen
 class Census:
-    """Every task, thread, connection and process that a bus holds.
+    """Every task, thread, connection, process and lease that a bus holds.
 
     Attributes:
         holdings: one entry for each.

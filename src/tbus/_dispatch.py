@@ -19,7 +19,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from enum import Enum
+from itertools import islice
 from typing import Generic, TypeVar
+
+import msgspec
 
 T = TypeVar("T")
 
@@ -40,15 +43,13 @@ LONG = 32
 that is done with the key's message."""
 
 
-class Lane(Generic[T]):
+# One is made for each key anew, so not for the garbage collector: it leads to messages only.
+class Lane(msgspec.Struct, Generic[T], eq=False, gc=False):
     """The messages of one key, in order; the head is the one that is handled or next."""
 
-    __slots__ = ("items", "key", "state")
-
-    def __init__(self, key: Hashable, item: T) -> None:
-        self.key = key
-        self.items: list[T] | deque[T] = [item]
-        self.state = _READY
+    key: Hashable
+    items: list[T] | deque[T]
+    state: LaneState
 
     def __len__(self) -> int:
         return len(self.items)
@@ -93,7 +94,7 @@ class KeyedDispatcher(Generic[T]):
         """Add a message behind all others of its key; returns the key's lane."""
         self._size += 1
         if key is None:
-            lane = Lane(None, item)
+            lane = Lane(None, [item], _READY)
             self._keyless.add(lane)
             self._ready.append(lane)
             return lane
@@ -104,7 +105,7 @@ class KeyedDispatcher(Generic[T]):
                 items = found.items = deque(items)
             items.append(item)
             return found
-        lane = self._lanes[key] = Lane(key, item)
+        lane = self._lanes[key] = Lane(key, [item], _READY)
         self._ready.append(lane)
         return lane
 
@@ -169,9 +170,9 @@ class KeyedDispatcher(Generic[T]):
         return True
 
     def split(self, lane: Lane[T], at: int) -> list[T]:
-        """Take out the messages of one lane from the `at`-th on; the head of one that is
-        running stays."""
-        if lane.state is _RUNNING and at < 1:
+        """Take out the messages of one lane from the `at`-th on; what is being handled of one that
+        is running stays."""
+        if at < self.taken(lane):
             raise RuntimeError(f"lane of key {lane.key!r} is running: its head stays")
         taken = [lane.items.pop() for _ in range(len(lane.items) - at)]
         taken.reverse()
@@ -184,12 +185,16 @@ class KeyedDispatcher(Generic[T]):
             self._lanes.pop(lane.key, None)
         return taken
 
+    def taken(self, lane: Lane[T]) -> int:
+        """How many messages of a lane, from its head on, are being handled."""
+        return 1 if lane.state is _RUNNING else 0
+
     def running_items(self) -> list[T]:
-        """The heads that are being handled."""
+        """What is being handled."""
         return [
-            lane.items[0]
+            item
             for lane in (*self._lanes.values(), *self._keyless)
-            if lane.state is LaneState.RUNNING
+            for item in islice(lane.items, self.taken(lane))
         ]
 
     def drop(self, wanted: Callable[[T], bool]) -> list[T]:
@@ -197,7 +202,7 @@ class KeyedDispatcher(Generic[T]):
         taken: list[T] = []
         for lane in (*self._lanes.values(), *self._keyless):
             items = lane.items
-            first = 1 if lane.state is LaneState.RUNNING else 0
+            first = self.taken(lane)
             going = [item for index, item in enumerate(items) if index >= first and wanted(item)]
             if not going:
                 continue
@@ -222,7 +227,7 @@ class KeyedDispatcher(Generic[T]):
         still be finished."""
         taken: list[T] = []
         for lane in (*self._lanes.values(), *self._keyless):
-            first = 1 if lane.state is LaneState.RUNNING else 0
+            first = self.taken(lane)
             while len(lane.items) > first:
                 taken.append(lane.items.pop())
             if not first:

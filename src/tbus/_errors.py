@@ -5,17 +5,17 @@ kin)? Did the broker or the way to it fail (`TransportLost`, `ConsumerGone`,
 `MessagesLost`)? And for a publish: was the event stored (no error), refused
 (`PublishRefused`) or is that unknown (`OutcomeUnknown`)?
 
-`RetryAfter`, `Reject` and `Discard` go the other way: a handler raises them to tell the
-bus what to do with the message.
+`RetryAfter`, `Reject`, `Discard` and `BatchFailed` go the other way: a handler raises them to
+tell the bus what to do with the message.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._message import PublishOutcome
+    from ._message import Message, PublishOutcome
 
 
 def text_of(error: BaseException) -> str:
@@ -154,3 +154,30 @@ class Reject(Exception):
 
 class Discard(Exception):
     """Raised by a handler: this message is not wanted, settle it and go on."""
+
+
+class BatchFailed(Exception):
+    """Raised by a handler that takes lists: these messages of the list failed, all others are
+    handled. What stands behind one that failed and has its key comes again with it.
+
+    Args:
+        errors: for each message that failed, what it would have raised alone: also a `RetryAfter`,
+            `Reject` or `Discard`.
+    """
+
+    def __init__(self, errors: Mapping[Message, Exception]) -> None:
+        self.errors = dict(errors)
+        for message, error in self.errors.items():
+            if not isinstance(error, Exception):
+                raise ConfigurationError(
+                    f"it must be an exception, as BatchFailed has for {message!r}",
+                    field="error",
+                    value=error,
+                )
+        if not self.errors:
+            raise ConfigurationError(
+                "BatchFailed without a message: a handler that has handled all simply returns"
+            )
+        first = next(iter(self.errors.values()))
+        more = f", and {len(self.errors) - 1} more" if len(self.errors) > 1 else ""
+        super().__init__(f"{type(first).__name__}: {text_of(first)}{more}")

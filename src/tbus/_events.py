@@ -79,6 +79,29 @@ class MessageRetried(Event):
 
 
 @attrs.frozen
+class BatchRetried(Event):
+    """A handler failed for a whole list of messages, and will run for all of them again.
+
+    Attributes:
+        position: of the first of them.
+        messages: how many they are.
+        attempt: the highest of theirs that failed.
+        delay: seconds until the next.
+        alone: from then on each of them is handled alone.
+        error: type and text of what the handler raised.
+    """
+
+    topic: str
+    group: str | None
+    position: str
+    messages: int
+    attempt: int
+    delay: float
+    alone: bool
+    error: str
+
+
+@attrs.frozen
 class DeadLettered(Event):
     """A message was stored in a dead-letter topic, and then settled."""
 
@@ -216,6 +239,22 @@ class PartitionsRevoked(Event):
     group: str
     partitions: tuple[int, ...]
     lost: bool = False
+
+
+@attrs.frozen
+class MembersChanged(Event):
+    """Others have joined or left the group of a subscription, or were taken for dead. Told by
+    transports that know it: NATS, with an order.
+
+    Attributes:
+        members: all that there are now, sorted; each that has begun anew has another name.
+        own: the name of this process's member.
+    """
+
+    topic: str
+    group: str
+    members: tuple[str, ...]
+    own: str
 
 
 @attrs.frozen

@@ -26,6 +26,7 @@ from ._events import (
     MessageRetried,
     Stalled,
 )
+from ._gathering import Batch
 from ._keys import find_key
 from ._leaving import Leaving
 from ._message import Delivery, Message
@@ -60,6 +61,7 @@ class IntakeOptions:
         max_deliveries: how often the broker may deliver a message before it is
             dead-lettered without another run, or None: any number of times.
         delivery: what is promised of each message.
+        batch: of what lists the handler takes, or None: it takes single messages.
     """
 
     concurrency: int
@@ -72,6 +74,7 @@ class IntakeOptions:
     quarantine: Quarantine | None = None
     max_deliveries: int | None = None
     delivery: Guarantee = "at_least_once"
+    batch: Batch | None = None
 
 
 class Intake:
@@ -100,20 +103,15 @@ class Intake:
         self.group = group
         self.feed = feed
         self.options = options
-        self.dispatcher: KeyedDispatcher[Message] = KeyedDispatcher(options.concurrency)
-        self._pace: Pace | None = None
-        if options.rate is not None:
-            self._pace = Pace(options.rate, runtime.clock())
-            self.dispatcher = PacedDispatcher(
-                options.concurrency, self._pace, runtime.clock, timers, on_ready
-            )
         self._runtime = runtime
         self._timers = timers
         self._emit = emit
         self._bury = bury
         self._on_ready = on_ready
+        self._pace = None if options.rate is None else Pace(options.rate, runtime.clock())
         self._first_failed: dict[Message, float] = {}
         self.graves: dict[Message, _Grave] = {}
+        self.dispatcher = self._make_dispatcher()
         self._waiting: dict[Lane[Message], Timer] = {}
         self._parking = self._make_parking(options)
         self._wards = self._parking.wards
@@ -123,10 +121,23 @@ class Intake:
         self._draining = False
         self._idle = runtime.one_shot()
         self._leaving = Leaving()
+        self._gone = self._leaving.gone
+        self._settle = feed.settle
         self.may_begin = feed.read_by(self)
         """What to ask before a handler is begun, if anything."""
         self.evict: Callable[[Callable[[Message], bool]], object] | None = None
         """Cancels the handlers of some messages; None where the user's own loop handles them."""
+
+    def _make_dispatcher(self) -> KeyedDispatcher[Message]:
+        limit = self.options.concurrency
+        if self._pace is None:
+            return KeyedDispatcher(limit)
+        return PacedDispatcher(limit, self._pace, self._runtime.clock, self._timers, self._on_ready)
+
+    @property
+    def running(self) -> int:
+        """Handlers running."""
+        return self.dispatcher.running
 
     # The pull loop
 
@@ -146,7 +157,10 @@ class Intake:
                     await self._runtime.checkpoint()
                 if self._draining:
                     break  # what is not handed out is given back when the feed closes
-                self._hand_over(deliveries[start : start + HAND_OVER])
+                slice_ = deliveries[start : start + HAND_OVER]
+                if start and self._gone:  # partitions may have gone meanwhile
+                    slice_ = [one for one in slice_ if not self._leaving.has_left(one)]
+                self._hand_over(slice_)
 
     def _hand_over(self, deliveries: object) -> None:
         if self._wards:
@@ -189,8 +203,8 @@ class Intake:
             self._parking.finished(lane)
         if self._first_failed:
             self._first_failed.pop(message, None)
-        self.feed.settle(message.delivery, Verdict.DONE)
-        if self._leaving:
+        self._settle(message.delivery, Verdict.DONE)
+        if self._gone:
             self._leaving.ended(message)
         if self._draining and not self.dispatcher.running:
             self._idle.set()
@@ -234,7 +248,7 @@ class Intake:
         """Handling the head was cancelled from outside: it is not handled, and no attempt is
         used up. It keeps its key until the feed gives it back."""
         self.dispatcher.hold(lane)
-        if self._leaving:
+        if self._gone:
             self._let_go(lane.head)
         if self._draining and not self.dispatcher.running:
             self._idle.set()
@@ -278,7 +292,7 @@ class Intake:
     def _hold(self, lane: Lane[Message], delay: float | None) -> None:
         """Let the head wait: for so many seconds, or (None) until its key is released."""
         self.dispatcher.hold(lane)
-        if self._leaving and self._let_go(lane.head):
+        if self._gone and self._let_go(lane.head):
             pass
         elif not self._draining:
             if delay is None:
@@ -403,9 +417,9 @@ class Intake:
         """It is not running any more; if it is somebody else's by now, forget it."""
         if not self._leaving.is_gone(message):
             return False
-        self.dispatcher.drop(lambda held: held is message)
-        self._forget_message(message)
-        self._leaving.ended(message)
+        for gone in self.dispatcher.drop(self._leaving.is_gone):
+            self._forget_message(gone)
+            self._leaving.ended(gone)
         if self.dispatcher.ready:
             self._on_ready()
         return True

@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Iterable, Mapping
 
 import attrs
 
-from ._message import Message
+from ._message import Delivery, Message
 
 
 @attrs.define(eq=False)
@@ -25,25 +25,26 @@ class _Drain:
 class Leaving:
     """Which messages are no longer this process's, and who waits for the last of them."""
 
-    __slots__ = ("_drains", "_gone")
+    __slots__ = ("_drains", "gone")
 
     def __init__(self) -> None:
-        self._gone: dict[int, int] = {}
+        self.gone: dict[int, int] = {}
+        """The partitions that were ever given up, and the epoch of that: where there are none,
+        all the rest can be left out."""
         self._drains: list[_Drain] = []
-
-    def __bool__(self) -> bool:
-        """Whether any partition was ever given up: most processes can skip the rest."""
-        return bool(self._gone)
 
     def begin(self, partitions: Mapping[int, int]) -> None:
         """These partitions go, with everything up to these epochs."""
         for partition, epoch in partitions.items():
-            self._gone[partition] = max(epoch, self._gone.get(partition, epoch))
+            self.gone[partition] = max(epoch, self.gone.get(partition, epoch))
 
     def is_gone(self, message: Message) -> bool:
         """Whether the message is of a partition that was given up."""
-        delivery = message.delivery
-        epoch = self._gone.get(delivery.position.partition)
+        return self.has_left(message.delivery)
+
+    def has_left(self, delivery: Delivery) -> bool:
+        """The same for a message as the feed hands it over."""
+        epoch = self.gone.get(delivery.position.partition)
         return epoch is not None and delivery.epoch <= epoch
 
     def when_ended(

@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import re
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from zlib import crc32
 
 import attrs
@@ -273,3 +273,18 @@ def _characters_for(size: int) -> int:
 
 def _bytes_in(characters: int) -> int:
     return characters * 3 // 4
+
+
+def joined(runs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same positions as runs in ascending order that do not touch.
+
+    Args:
+        runs: inclusive, in any order; they may overlap.
+    """
+    result: list[tuple[int, int]] = []
+    for first, last in sorted(runs):
+        if result and first <= result[-1][1] + 1:
+            result[-1] = (result[-1][0], max(last, result[-1][1]))
+        else:
+            result.append((first, last))
+    return result

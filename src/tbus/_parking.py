@@ -121,8 +121,10 @@ class Parking:
         elif lane is not None:
             self._calm(lane)
             self._dispatcher.withdraw(lane)
-            if room is not None and len(lane) > room:
-                self._overflow(ward, self._dispatcher.split(lane, room))
+            if room is not None:
+                room = max(room, self._dispatcher.taken(lane))
+                if len(lane) > room:
+                    self._overflow(ward, self._dispatcher.split(lane, room))
         return ward
 
     def push(self, ward: Ward, message: Message) -> None:
@@ -154,7 +156,7 @@ class Parking:
         lane = dispatcher.lane(key)
         if lane is not None:
             self._calm(lane)
-            for message in list(lane.items)[lane.state is LaneState.RUNNING :]:
+            for message in list(lane.items)[dispatcher.taken(lane) :]:
                 self._renew(message)
             dispatcher.release(lane)
         return ward
@@ -194,7 +196,7 @@ class Parking:
         self._dispatcher.push(ward.beside or ward.key, message)
 
     def _doom_lane(self, lane: Lane[Message], ward: Ward) -> None:
-        for message in list(lane.items)[lane.state is LaneState.RUNNING :]:
+        for message in list(lane.items)[self._dispatcher.taken(lane) :]:
             self._doom(message, f"its key is parked: {ward.reason}")
         self._calm(lane)
         self._dispatcher.release(lane)
@@ -202,7 +204,7 @@ class Parking:
     def _take_out(self, lane: Lane[Message]) -> list[Message]:
         if lane.state is not LaneState.RUNNING:
             self._calm(lane)
-        taken = self._dispatcher.split(lane, 1 if lane.state is LaneState.RUNNING else 0)
+        taken = self._dispatcher.split(lane, self._dispatcher.taken(lane))
         for message in taken:
             self._renew(message)
         return taken

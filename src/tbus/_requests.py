@@ -7,8 +7,10 @@ from datetime import datetime
 from typing import Any, get_args
 
 from ._at_most_once import OnceIntake
+from ._batches import BatchIntake
 from ._config import BusConfig
 from ._errors import ConfigurationError
+from ._gathering import Batch
 from ._intake import Intake, IntakeOptions
 from ._message import Position
 from ._pace import Rate, as_rate
@@ -33,6 +35,7 @@ def check_subscription(
     quarantine: Quarantine | Action | None = None,
     max_deliveries: int | None = 20,
     delivery: Guarantee = "at_least_once",
+    batch: Batch | None = None,
 ) -> tuple[IntakeOptions, FeedRequest]:
     """The arguments of `Bus.subscribe`, with their defaults, for the intake and the broker.
 
@@ -58,7 +61,9 @@ def check_subscription(
         quarantine=_check_quarantine(quarantine, order, dead_letter),
         max_deliveries=_check_deliveries(max_deliveries, delivery),
         delivery=delivery,
+        batch=batch,
     )
+    _check_batch(options)
     wanted = FeedRequest(
         topic=topic,
         group=group,
@@ -73,6 +78,8 @@ def check_subscription(
 
 def intake_type(options: IntakeOptions) -> type[Intake]:
     """Who keeps what they ask for."""
+    if options.batch is not None:
+        return BatchIntake
     return OnceIntake if options.delivery == "at_most_once" else Intake
 
 
@@ -171,6 +178,34 @@ def _check_guarantee(delivery: Any, retry: Retry | None, quarantine: Any) -> Non
                     field=field,
                     value=value,
                 )
+
+
+def _check_batch(options: IntakeOptions) -> None:
+    batch: object = options.batch
+    if batch is None:
+        return
+    if not isinstance(batch, Batch):
+        raise ConfigurationError("it is a Batch(size, within), or None", field="batch", value=batch)
+    if batch.size > options.max_in_flight:
+        raise ConfigurationError(
+            f"a list of {batch.size} is never full while max_in_flight is"
+            f" {options.max_in_flight}: raise that, or take shorter lists",
+            field="batch",
+            value=batch,
+        )
+    if options.delivery != "at_least_once":
+        raise ConfigurationError(
+            f"lists are handled at least once, and delivery is {options.delivery!r}",
+            field="batch",
+            value=batch,
+        )
+    if options.retry.attempts == 1:
+        raise ConfigurationError(
+            "the last attempt runs message by message, so with Retry(attempts=1) there is no list:"
+            " give it at least 2",
+            field="batch",
+            value=batch,
+        )
 
 
 def _check_deliveries(value: Any, delivery: Guarantee) -> int | None:

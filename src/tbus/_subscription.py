@@ -12,12 +12,12 @@ import attrs
 import msgspec
 
 from ._at_most_once import OnceIntake
-from ._dispatch import KeyedDispatcher, Lane
+from ._dispatch import Lane
 from ._errors import ConfigurationError, InvalidEnvelope
 from ._intake import Intake
 from ._message import Message
 from ._quarantine import ParkedKey
-from ._workers import WorkerPool
+from ._workers import Work, WorkerPool
 
 Handler = Callable[..., Awaitable[object]]
 
@@ -124,8 +124,9 @@ class Subscription:
 
     def statistics(self) -> SubscriptionStatistics:
         """What it holds now."""
-        dispatcher = self._source.dispatcher
-        return SubscriptionStatistics(len(dispatcher), dispatcher.running, dispatcher.ready)
+        intake = self._source.intake
+        dispatcher = intake.dispatcher
+        return SubscriptionStatistics(len(dispatcher), intake.running, dispatcher.ready)
 
 
 class HandlerSource:
@@ -146,8 +147,9 @@ class HandlerSource:
         self.queued = False
         self.handle: Handler = handler if decode is None else self._handle_decoded
         self.intake: Intake
-        self.dispatcher: KeyedDispatcher[Message]
-        self.doomed: Collection[Message] = ()
+        self.dispatcher: Work
+        self.done: Callable[[Lane[Any]], None]
+        self.doomed: Collection[Any] = ()
         self.closed: anyio.Event | None = None
         """Set when its closing, which somebody asked for, is done."""
         self._handler = handler
@@ -158,6 +160,7 @@ class HandlerSource:
         """Take the intake whose messages the handler gets."""
         self.intake = intake
         self.dispatcher = intake.dispatcher
+        self.done = intake.done
         self.doomed = intake.graves
         intake.evict = partial(self._pool.evict, self)
         if isinstance(intake, OnceIntake):
@@ -170,28 +173,24 @@ class HandlerSource:
         self._pool.offer(self)
 
     async def _handle_decoded(self, message: Message) -> None:
+        await self._handler(self._decoded(message), message)
+
+    def _decoded(self, message: Message) -> Any:
         envelope = message.envelope
         try:
-            event = envelope.decode(self._decode)
+            return envelope.decode(self._decode)
         except msgspec.MsgspecError as error:
             raise InvalidEnvelope(
                 f"the payload is no {self._decode}: {error}", field="payload"
             ) from error
-        await self._handler(event, message)
 
-    def done(self, lane: Lane[Message]) -> None:
-        """The handler returned."""
-        self.intake.done(lane)
-        if not self.queued and self.dispatcher.ready:
-            self._pool.enqueue(self)
-
-    async def failed(self, lane: Lane[Message], error: Exception) -> None:
+    async def failed(self, lane: Lane[Any], error: Exception) -> None:
         """The handler raised, or ran out of time."""
         await self.intake.failed(lane, error)
         if self.dispatcher.ready and not self.queued:
             self._pool.enqueue(self)
 
-    def interrupted(self, lane: Lane[Message]) -> None:
+    def interrupted(self, lane: Lane[Any]) -> None:
         """The handler was cancelled from outside."""
         self.intake.interrupted(lane)
 

@@ -174,6 +174,7 @@ class PartitionLag:
         age: seconds since the oldest of those was stored, or None where unknown.
         owner: the member of the group that reads it now, where that is known.
         epoch: of that member's ownership, or 0.
+        heir: the member that it is being handed over to, if it is.
     """
 
     partition: int
@@ -181,6 +182,7 @@ class PartitionLag:
     age: float | None = None
     owner: str | None = None
     epoch: int = 0
+    heir: str | None = None
 
 
 @attrs.frozen
@@ -191,11 +193,13 @@ class Lag:
         topic: of which topic.
         group: which group.
         partitions: one entry for each.
+        members: of the group now, sorted, those without a partition too, where that is known.
     """
 
     topic: str
     group: str
     partitions: tuple[PartitionLag, ...]
+    members: tuple[str, ...] = ()
 
     @property
     def messages(self) -> int:
@@ -211,17 +215,17 @@ class Lag:
 
 @attrs.frozen
 class Holding:
-    """One thing that a bus holds: a task, thread, connection or process.
+    """One thing that a bus holds: a task, thread, connection or process, or a lease of partitions.
 
     Attributes:
-        kind: "task", "thread", "connection" or "process".
+        kind: "task", "thread", "connection", "process" or "lease".
         role: what it does, e.g. "pull loop", "publisher", "nats reader".
         topic: of which topic, where it belongs to one.
         waits_for: what it is waiting for, where that is known.
         age: seconds since it began.
     """
 
-    kind: Literal["task", "thread", "connection", "process"]
+    kind: Literal["task", "thread", "connection", "process", "lease"]
     role: str
     topic: str | None = None
     waits_for: str | None = None
@@ -262,6 +266,10 @@ class Transport(Protocol):
 
     async def lag(self, topic: str, group: str) -> Lag:
         """How far the group is behind."""
+
+    async def list_groups(self, topics: Sequence[str]) -> dict[str, list[str]]:
+        """The groups that the broker knows to read each of the topics, sorted; every topic is
+        there, one that does not exist with none."""
 
     async def last_positions(self, topic: str) -> dict[int, int]:
         """The offset of the last message that each partition holds now: who reads a topic

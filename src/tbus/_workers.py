@@ -24,10 +24,10 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 from math import inf
-from typing import Protocol
+from typing import Any, Protocol
 
-from ._dispatch import KeyedDispatcher, Lane
-from ._message import Message
+from ._dispatch import Lane
+from ._gathering import Bundle
 from ._runtime import Nursery, Runtime, Scope
 from ._shield import Shields, current_handling
 from ._timers import Timers
@@ -48,28 +48,47 @@ class Doomed(Exception):  # never leaves the bus
     """Stands for the failure of a message whose handler is not to run again."""
 
 
-class Source(Protocol):
-    """A subscription, as the workers see it."""
+class Work(Protocol):
+    """What workers take from: a dispatcher of messages, or of lists of them."""
 
-    dispatcher: KeyedDispatcher[Message]
+    limit: int
+    running: int
+
+    @property
+    def ready(self) -> int:
+        """How much could be taken now, were there no limit."""
+
+    def take(self) -> Lane[Any] | None:
+        """A lane whose head is to be handled now, or None."""
+
+
+class Source(Protocol):
+    """A subscription, as the workers see it. The head of a lane is a `Message`, or a `Bundle`
+    where the handler takes lists."""
+
+    @property
+    def dispatcher(self) -> Work:
+        """What its lanes are taken from."""
+
     timeout: float
     queued: bool
     """The pool's: whether the source is in its round."""
 
-    handle: Callable[[Message], Awaitable[object]]
+    handle: Callable[[Any], Awaitable[object]]
     """The handler."""
 
-    doomed: Collection[Message]
-    """Messages whose handler is not to run again: they only wait to be dead-lettered."""
+    doomed: Collection[Any]
+    """Heads for which the handler is not to run again: they only wait to be dead-lettered."""
 
-    def done(self, lane: Lane[Message]) -> None:
-        """The handler returned for the lane's head."""
+    @property
+    def done(self) -> Callable[[Lane[Any]], None]:
+        """To be called when the handler has returned for the lane's head."""
 
-    async def failed(self, lane: Lane[Message], error: Exception) -> None:
+    async def failed(self, lane: Lane[Any], error: Exception) -> None:
         """The handler raised, or ran out of time (`TimeoutError`). Finishes or holds the
         lane."""
 
-    def interrupted(self, lane: Lane[Message]) -> None:
+    def interrupted(self, lane: Lane[Any]) -> None:
         """The handler, or `failed`, was cancelled from outside. Holds the lane."""
 
 
@@ -126,10 +145,10 @@ class WorkerPool:
     def evict(
         self,
         source: Source,
-        wanted: Callable[[Message], bool] | None = None,
+        wanted: Callable[[Any], bool] | None = None,
         until: float | None = None,
     ) -> int:
-        """Cancel the handlers of a subscription, all or those of some messages: not a failure.
+        """Cancel the handlers of a subscription, all or those of some heads: not a failure.
         Shielded blocks hold until the clock says `until` (default: for the grace period).
         Returns how many."""
         if until is None:
@@ -166,7 +185,7 @@ class WorkerPool:
             self.peak = max(self.peak, len(self._workers))
             self._nursery.start_soon(self._work, worker, name="tbus worker")
 
-    def _take(self) -> tuple[Source, Lane[Message]] | None:
+    def _take(self) -> tuple[Source, Lane[Any]] | None:
         round_ = self._round
         while round_:
             source = round_[0]
@@ -213,7 +232,7 @@ class _Worker:
 
     def __init__(self, pool: WorkerPool, runtime: Runtime) -> None:
         self.source: Source | None = None
-        self.lane: Lane[Message] | None = None
+        self.lane: Lane[Any] | None = None
         self.scope: Scope
         self.evicted = False
         self.until = inf
@@ -225,7 +244,7 @@ class _Worker:
 
     @property
     def topic(self) -> str:
-        return "" if self.lane is None else self.lane.head.topic
+        return "" if self.lane is None else str(self.lane.head.topic)
 
     async def run(self) -> bool:
         """Handle until nothing is ready (then False), a handler has failed, or the scope
@@ -285,6 +304,8 @@ class _Worker:
             await source.handle(message)
             self.lane = None
             source.done(lane)
+            if not source.queued and source.dispatcher.ready:
+                pool.enqueue(source)
             now = clock()
             if now >= deadline or self.evicted:
                 return True  # a handler that went on after it was cancelled
@@ -311,8 +332,11 @@ class _Worker:
             self.shields.hold_until(until)
 
     def handles(self, message: object) -> bool:
-        """Whether this is what runs now."""
-        return self.lane is not None and self.lane.items[0] is message
+        """Whether this is what runs now, or in the list that does."""
+        if self.lane is None:
+            return False
+        head = self.lane.items[0]
+        return head is message or (isinstance(head, Bundle) and message in head.messages)
 
     def open_shields(self) -> Shields:
         """The blocks of the handler that runs now."""

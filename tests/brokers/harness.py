@@ -23,7 +23,11 @@ class NatsHarness:
     """A server that others use too: nothing is done to it but what a client may do."""
 
     abilities = (
-        Ability.DEDUPLICATE | Ability.FILL | Ability.REMOVE_CONSUMER | Ability.COUNT_DELIVERIES
+        Ability.DEDUPLICATE
+        | Ability.FILL
+        | Ability.REMOVE_CONSUMER
+        | Ability.KEEP_ATTEMPTS
+        | Ability.COUNT_DELIVERIES
     )
 
     def __init__(self, server: NatsServer) -> None:

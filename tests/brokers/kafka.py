@@ -17,6 +17,7 @@ from typing import Self
 
 import anyio
 import anyio.to_thread
+import attrs
 
 from tbus._errors import BusError
 from tbus.servers._kafka_distribution import KafkaMissing, prepare_kafka
@@ -64,6 +65,8 @@ class KafkaCluster:
         nodes: how many.
         distribution: what to run; None: `find_kafka`.
         settings: more settings for every node, or others than the usual.
+        doors: clients are told to connect to another port of each node, its `door`, where
+            nobody listens: a proxy is to be put there. Nodes reach each other directly.
         owned: entered around whatever takes processes or descriptors.
     """
 
@@ -74,11 +77,14 @@ class KafkaCluster:
         *,
         distribution: Distribution | None = None,
         settings: Mapping[str, str] | None = None,
+        doors: bool = False,
         owned: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._distribution = distribution or find_kafka()
         self._directory = directory
         self._settings = dict(settings or {})
+        self._doors: dict[int, int] | None = {} if doors else None
+        self._peers: dict[int, int] = {}
         self._owned = owned
         self._ports = ExitStack()
         self._nodes: dict[int, Node] = {}
@@ -94,6 +100,11 @@ class KafkaCluster:
     def port(self, node: int = 1) -> int:
         """Where clients reach this node; the same after a restart."""
         return self._nodes[node].cluster[node].client
+
+    def door(self, node: int = 1) -> int:
+        """Where clients are told to connect, if there are doors."""
+        assert self._doors is not None, "it was made without doors"
+        return self._doors[node]
 
     def store(self, node: int = 1) -> Path:
         """Where this node keeps all it has."""
@@ -128,6 +139,12 @@ class KafkaCluster:
         """Start one node; return when it is ready. The event loop goes on meanwhile."""
         self._launch(node)
         await anyio.to_thread.run_sync(self._wait_all, [node])
+
+    def reconfigure(self, settings: Mapping[str, str]) -> None:
+        """Give every node more settings, or others, from its next start on."""
+        for number, node in self._nodes.items():
+            self._nodes[number] = node = attrs.evolve(node, settings={**node.settings, **settings})
+            node.write_properties()
 
     def kill(self, node: int = 1) -> None:
         """SIGKILL: what the system had not been given is lost. Returns when it is gone."""
@@ -189,7 +206,8 @@ class KafkaCluster:
         Raises:
             OSError: it does not answer; `TimeoutError` if it is only silent.
         """
-        return _ask(self.port(node), timeout)
+        # Clients may have to prove who they are; the other nodes need not.
+        return _ask(self._peers.get(node, self.port(node)), timeout)
 
     def log_text(self) -> str:
         """All that the nodes have logged, restarts included."""
@@ -211,11 +229,16 @@ class KafkaCluster:
 
     def _make(self) -> None:
         with self._owned():
-            ports = self._ports.enter_context(reserve_ports(2 * len(self.numbers)))
-        cluster = {one: Address(ports[2 * one - 2], ports[2 * one - 1]) for one in self.numbers}
+            ports = iter(self._ports.enter_context(reserve_ports(4 * len(self.numbers))))
+        cluster = {one: Address(next(ports), next(ports)) for one in self.numbers}
         for number in self.numbers:
             self.store(number).mkdir(parents=True)
-            node = Node(number, self.store(number), cluster, self._settings)
+            settings = self._settings
+            if self._doors is not None:
+                self._doors[number], self._peers[number] = next(ports), next(ports)
+                settings = _behind_a_door(cluster[number], self._doors[number], self._peers[number])
+                settings |= self._settings
+            node = Node(number, self.store(number), cluster, settings)
             node.prepare(self._distribution, self._cluster)
             self._nodes[number] = node
 
@@ -251,6 +274,18 @@ class KafkaCluster:
                     return
             time.sleep(_POLL)
         raise AssertionError(f"node {number} was not ready in time\n{self.log_text()}")
+
+
+def _behind_a_door(own: Address, door: int, peers: int) -> dict[str, str]:
+    """The settings of a node that tells its clients to go to `door`, and the other nodes to come
+    to `peers`."""
+    listeners = f"CLIENT://{HOST}:{own.client},PEER://{HOST}:{peers}"
+    return {
+        "listeners": f"{listeners},CONTROLLER://{HOST}:{own.controller}",
+        "advertised.listeners": f"CLIENT://{HOST}:{door},PEER://{HOST}:{peers}",
+        "listener.security.protocol.map": "CLIENT:PLAINTEXT,PEER:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name": "PEER",
+    }
 
 
 class Tansu:

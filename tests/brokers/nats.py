@@ -20,6 +20,7 @@ from tests.brokers.launch import launch, suspend
 _START_TIMEOUT = 20.0
 _STOP_TIMEOUT = 10.0
 _POLL = 0.001
+_RELOADED = "Reloaded server configuration"
 
 
 class BrokerMissing(Exception):
@@ -96,15 +97,25 @@ class NatsServer:
         arguments = [self._binary, "-a", "127.0.0.1", "-p", str(self.port), "-js"]
         arguments += ["-sd", str(self.store), "--ports_file_dir", str(ports), *self._options]
         if self._config:
-            file = self._directory / "nats.conf"
-            file.write_text(self._config)
-            arguments += ["-c", str(file)]
+            arguments += ["-c", str(self._write_config())]
         self._process = launch(arguments, self._log)
         try:
             self.port = self._wait_ready(ports)
         except BaseException:
             self.kill()
             raise
+
+    def reconfigure(self, config: str) -> None:
+        """Give it other lines of configuration; a running one has read them when this returns."""
+        self._config = config
+        self._write_config()
+        if self.is_running():
+            before = self.log_text().count(_RELOADED)
+            self._running().send_signal(signal.SIGHUP)
+            deadline = time.monotonic() + _START_TIMEOUT
+            while self.log_text().count(_RELOADED) == before:
+                assert time.monotonic() < deadline, f"it did not reload\n{self.log_text()}"
+                time.sleep(_POLL)
 
     def kill(self) -> None:
         """SIGKILL: what it had not written is lost. Returns when it is gone."""
@@ -153,6 +164,11 @@ class NatsServer:
         assert self._process is not None, "nats-server was not started"
         assert self._process.poll() is None, "nats-server has ended"
         return self._process
+
+    def _write_config(self) -> Path:
+        file = self._directory / "nats.conf"
+        file.write_text(self._config)
+        return file
 
     def _wait_ready(self, ports: Path) -> int:
         """The ports file is written once the server listens; its readiness is the next line

@@ -327,10 +327,12 @@ def _reset_stream(stream: trio.SocketStream) -> None:
     stream.socket.close()
 
 
-async def start_proxy(nursery: trio.Nursery, port: int, host: str = "127.0.0.1") -> TcpProxy:
-    """Listen on a free loopback port, and pass everything on to `host:port` until the
-    nursery is cancelled."""
-    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+async def start_proxy(
+    nursery: trio.Nursery, port: int, host: str = "127.0.0.1", *, listen: int = 0
+) -> TcpProxy:
+    """Listen on the loopback port `listen`, 0 for any that is free, and pass everything on to
+    `host:port` until the nursery is cancelled."""
+    [listener] = await trio.open_tcp_listeners(listen, host="127.0.0.1")
     proxy = TcpProxy(listener, (host, port))
     nursery.start_soon(proxy.serve)
     return proxy

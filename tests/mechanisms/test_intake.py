@@ -13,6 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tbus._batch_source import BatchSource
 from tbus._errors import (
     ConsumerGone,
     Discard,
@@ -72,7 +73,8 @@ class Rig:
         timers = Timers(runtime)
         nursery.start_soon(timers.run)
         self.pool = WorkerPool(runtime, nursery, 100)
-        self.subscription = HandlerSource(
+        kind = HandlerSource if self.options.batch is None else BatchSource
+        self.subscription = kind(
             "t", "g", handler or self.handle, None, self.options.timeout, self.pool
         )
         self.intake = intake_type(self.options)(

@@ -225,3 +225,69 @@ def test_every_commit_can_be_written_as_a_mark(base, length, done):
     if commit is not None:
         mark = Mark(commit.offset, commit.runs, commit.attempts)
         assert decode(encode(mark, 4096), commit.offset) == mark
+
+
+# --- a partition that was lost and is had again --------------------------------------------
+
+
+def test_what_was_settled_before_a_partition_was_lost_is_not_handed_over_again():
+    first = Share(0, 1, 10, committed=10)
+    opened(first, *range(10, 20))
+    first.settle({10, 11, 12, 15})
+    again = Share(0, 2, 10, committed=10, before=first)
+    assert opened(again, *range(10, 20)) == [13, 14, 16, 17, 18, 19]
+    assert again.due() == Commit(13, ((15, 15),), ())
+
+
+def test_what_was_settled_after_a_partition_was_lost_is_not_handed_over_again():
+    first = Share(0, 1, 10, committed=10)
+    opened(first, 10, 11)
+    first.settle({11})
+    again = Share(0, 2, 10, committed=10, before=first)
+    assert again.due() == Commit(10, ((11, 11),), ())
+    assert opened(again, 10, 11) == [10]
+
+
+def test_what_another_owner_has_settled_meanwhile_counts_as_well():
+    first = Share(0, 1, 10, committed=10)
+    opened(first, *range(10, 20))
+    first.settle({10, 14, 15})
+    again = Share(0, 3, 12, Mark(12, ((16, 17),), ((13, 2),)), committed=12, before=first)
+    assert opened(again, *range(12, 20)) == [12, 13, 18, 19]
+    assert again.attempts(13) == 2
+
+
+def test_a_group_that_was_set_back_reads_again():
+    first = Share(0, 1, 10, committed=10)
+    opened(first, 10, 11)
+    first.settle({10, 11})
+    commit = first.due()
+    assert commit is not None
+    first.committed(commit)
+    again = Share(0, 3, 5, committed=5, before=first)
+    assert opened(again, *range(5, 12)) == [5, 6, 7, 8, 9, 10, 11]
+
+
+def test_a_group_that_has_committed_nothing_begins_where_it_is_told():
+    first = Share(0, 1, 0, committed=0)
+    opened(first, 0, 1)
+    first.settle({0, 1})
+    again = Share(0, 2, 0, before=first)
+    assert opened(again, 0, 1) == [0, 1]
+
+
+def test_failures_of_what_was_settled_here_are_forgotten():
+    first = Share(0, 1, 10, committed=10)
+    opened(first, 10, 11)
+    first.settle({11})
+    again = Share(0, 2, 10, Mark(10, (), ((10, 1), (11, 3))), committed=10, before=first)
+    assert again.due() == Commit(10, ((11, 11),), ((10, 1),))
+
+
+def test_what_is_known_is_handed_on_from_share_to_share():
+    first = Share(0, 1, 10, committed=10)
+    opened(first, 10, 11, 12)
+    first.settle({12})
+    second = Share(0, 2, 10, committed=10, before=first)
+    third = Share(0, 3, 10, committed=10, before=second)
+    assert opened(third, 10, 11, 12) == [10, 11]

@@ -10,6 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tbus._dispatch import KeyedDispatcher, Lane
 from tbus._errors import TransportLost
+from tbus._intake import HAND_OVER
 from tbus._message import Delivery, Message, Position
 from tbus._transport import Verdict
 
@@ -65,6 +66,29 @@ async def test_what_runs_may_end_and_be_settled_and_what_waits_is_forgotten(
         held.let_go("b1")
         await wait_all_tasks_blocked()
     assert rig.feed.settled == [("a1", DONE), ("b1", DONE)]
+
+
+async def test_what_was_fetched_with_it_and_is_not_handed_out_yet_is_forgotten_too(
+    autojump_clock: MockClock,
+) -> None:
+    """It goes out in slices. One that came after the drain would begin amid its key."""
+    handled: list[str] = []
+    drained = trio.Event()
+    bodies = [str(number) for number in range(4 * HAND_OVER)]
+
+    async def handle(message: Message) -> None:
+        await trio.lowlevel.checkpoint()
+        if not handled:
+            rig.intake.drain({0: 1}, drained.set)
+        handled.append(text(message))
+
+    async with open_rig(handle) as rig:
+        others = [deliver("other", "b", partition=1), deliver("later", "a", epoch=2)]
+        rig.feed.give(*(deliver(body, "a") for body in bodies), *others)
+        await drained.wait()
+        await wait_all_tasks_blocked()
+    assert handled[0] == bodies[0]
+    assert sorted(handled[1:]) == ["later", "other"]
 
 
 async def test_a_partition_is_not_held_up_by_what_runs_of_another_that_goes(

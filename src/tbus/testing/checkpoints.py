@@ -10,7 +10,8 @@ Trio only: where a task stands is known there.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import trio
@@ -21,23 +22,31 @@ LIMIT = 10_000
 """Checkpoints after which a function is taken for one that does not end."""
 
 
-class _Cancel(trio.abc.Instrument):
-    """Cancels a scope at the n-th checkpoint of a task."""
+class CancelAt(trio.abc.Instrument):
+    """Cancels at the n-th checkpoint of whatever task it watches.
 
-    def __init__(
-        self, task: trio.lowlevel.Task, scope: trio.CancelScope, number: int, when: When
-    ) -> None:
+    Attributes:
+        reached: whether there was such a checkpoint.
+    """
+
+    def __init__(self, number: int, when: When, cancel: Callable[[], object]) -> None:
         self.reached = False
-        self._task = task
-        self._scope = scope
+        self._task: trio.lowlevel.Task | None = None
+        self._cancel = cancel
         self._left = number
         self._waits = when == "while it waits"
 
+    def watch(self, task: trio.lowlevel.Task | None) -> None:
+        """Count this task's checkpoints from now on; None: nobody's."""
+        self._task = task
+
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """It waits now."""
         if self._waits and task is self._task:
             self._count()
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Its wait is over."""
         if not self._waits and task is self._task:
             self._count()
 
@@ -45,7 +54,18 @@ class _Cancel(trio.abc.Instrument):
         self._left -= 1
         if self._left == 0:
             self.reached = True
-            self._scope.cancel()
+            self._cancel()
+
+
+@contextmanager
+def cancelling_at(number: int, when: When, cancel: Callable[[], object]) -> Iterator[CancelAt]:
+    """While this is open, call `cancel` at the n-th checkpoint of what is watched."""
+    instrument = CancelAt(number, when, cancel)
+    trio.lowlevel.add_instrument(instrument)
+    try:
+        yield instrument
+    finally:
+        trio.lowlevel.remove_instrument(instrument)
 
 
 async def cancel_at_every_checkpoint(
@@ -94,14 +114,11 @@ async def _run(
     function: Callable[[], Awaitable[object]], number: int, when: When
 ) -> tuple[bool, bool]:
     """Whether the checkpoint was reached, and whether the function was cut short there."""
-    with trio.CancelScope() as scope:
-        cancel = _Cancel(trio.lowlevel.current_task(), scope, number, when)
-        trio.lowlevel.add_instrument(cancel)
+    with trio.CancelScope() as scope, cancelling_at(number, when, scope.cancel) as cancel:
+        cancel.watch(trio.lowlevel.current_task())
         try:
             await function()
         except BaseException as error:
             error.add_note(f"cancelled at checkpoint {number}, {when}")
             raise
-        finally:
-            trio.lowlevel.remove_instrument(cancel)
     return cancel.reached, scope.cancelled_caught

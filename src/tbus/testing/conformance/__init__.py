@@ -18,6 +18,8 @@ from __future__ import annotations
 from ..harness import Ability
 from . import (
     _attempts,
+    _batches,
+    _cancelled_calls,
     _cancelling,
     _closing,
     _dead_letters,
@@ -48,8 +50,9 @@ def cases(abilities: Ability, *, backend: str | None = None) -> list[Case]:
         backend: "trio" or "asyncio": only those that run there. A few need Trio.
     """
     modules = (
-        _publishing, _pipelined, _order, _failures, _attempts, _once, _dead_letters, _groups,
-        _members, _flow, _pulled, _closing, _events, _cancelling, _faults, _shielded, _parked,
+        _publishing, _pipelined, _order, _failures, _attempts, _once, _batches, _dead_letters,
+        _groups, _members, _flow, _pulled, _closing, _events, _cancelling, _cancelled_calls,
+        _faults, _shielded, _parked,
     )  # fmt: skip
     found = [case for module in modules for case in vars(module).values() if isinstance(case, Case)]
     return [

@@ -134,3 +134,21 @@ async def what_no_subscription_can_be_is_refused(harness: Harness) -> None:
         with raising(ConfigurationError, "a group"):
             await bus.subscribe(topic, seen, group="a group")
         assert topic not in await bus.list_topics()
+
+
+@case()
+async def a_topic_s_groups_are_listed_and_readers_without_a_group_are_none(
+    harness: Harness,
+) -> None:
+    topic, other = harness.topic(), harness.topic()
+    async with harness.open_bus() as bus:
+        await bus.configure_topic(other)
+        assert await bus.list_groups(topic) == []
+        seen = Seen()
+        await bus.subscribe(topic, seen, group="ship.eu")
+        await bus.subscribe(topic, seen, group="bill", order="none")
+        await bus.subscribe(topic, seen)
+        assert await bus.list_groups(topic) == ["bill", "ship.eu"]
+        assert await bus.list_groups(other) == []
+    async with harness.open_bus() as bus:  # they stay when nobody is in them any more
+        assert await bus.list_groups(topic) == ["bill", "ship.eu"]

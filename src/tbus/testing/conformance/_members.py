@@ -8,11 +8,12 @@ import anyio
 import anyio.lowlevel
 
 from ..._bus import Bus
+from ..._errors import ConfigurationError
 from ..._message import Message
 from ..._topic import TopicOptions
 from ..harness import Harness
 from ._case import case
-from ._kit import Gate
+from ._kit import Gate, raising
 
 PARTITIONS = 4
 KEYS = 16
@@ -183,3 +184,33 @@ async def what_runs_when_a_member_comes_is_finished_before_anybody_gets_more_of_
 
 async def _subscribe(bus: Bus, topic: str, handler: _Member) -> None:
     await bus.subscribe(topic, handler, group="g")
+
+
+@case(limit=60.0)
+async def another_number_of_partitions_is_refused_and_had_by_draining_and_making_the_topic_again(
+    harness: Harness,
+) -> None:
+    before, after = _Ledger(), _Ledger()
+    more = TopicOptions(partitions=PARTITIONS + 3)
+    async with harness.open_bus() as bus:
+        topic = await _make(bus, harness)
+        writer = _Writer(bus, topic)
+        await writer.write(2)
+        with raising(ConfigurationError, "partitions"):
+            await bus.configure_topic(topic, more)
+    async with harness.open_bus() as bus:
+        await bus.subscribe(topic, before.member("a"), group="g")
+        await before.wait(writer.count)
+        while (await bus.lag(topic, "g")).messages:  # noqa: ASYNC110 - nobody tells
+            await anyio.sleep(0.01)
+    async with harness.open_bus() as bus:
+        await bus.remove_topic(topic)
+        await bus.configure_topic(topic, more)
+    async with harness.open_bus() as bus, harness.open_bus() as publishing:
+        await bus.subscribe(topic, after.member("a"), group="g")
+        again = _Writer(publishing, topic)
+        await again.write(2)
+        await after.wait(again.count)
+    before.check(writer.count)
+    after.check(again.count)
+    assert max(before.epochs) < PARTITIONS <= max(after.epochs)

@@ -86,10 +86,9 @@ class Committer:
             due = self._due()
             if not due or self.coordinator is None:
                 return
-            commits = {part: commit for part, (_, commit) in due.items()}
             try:
                 async with asyncio.timeout(COMMIT_WAIT):
-                    await self._tell(commits)
+                    await self._tell(due)
             except (
                 kafka.UnknownMemberIdError,
                 kafka.IllegalGenerationError,
@@ -123,12 +122,12 @@ class Committer:
             mark = encode(Mark(commit.offset, commit.runs, commit.attempts), self._limit)
         return OffsetAndMetadata(commit.offset, mark)
 
-    async def _tell(self, commits: dict[TopicPartition, Commit]) -> None:
+    async def _tell(self, due: dict[TopicPartition, tuple[Share, Commit]]) -> None:
         """Commit, with marks as long as this broker takes them. At once, and not with the next
         commit: this may be the last one."""
         while True:
             try:
-                await self._send({part: self._told(commit) for part, commit in commits.items()})
+                await self._send(due)
             except kafka.OffsetMetadataTooLargeError:
                 if not self._limit:
                     raise
@@ -136,11 +135,23 @@ class Committer:
             else:
                 return
 
-    async def _send(self, offsets: dict[TopicPartition, OffsetAndMetadata]) -> None:
+    async def _send(self, due: dict[TopicPartition, tuple[Share, Commit]]) -> None:
         """Commit once. The consumer's own `commit` refuses as soon as the list of topics has
         changed, which is before the partitions are given up, and repeats for ever, for a topic
         that was removed, too."""
         coordinator = self.coordinator
         await coordinator.ensure_coordinator_known()
         async with coordinator._commit_lock:
-            await coordinator._do_commit_offsets(None, offsets)
+            # It goes out in the name of the generation that the client is of by now: what was
+            # lost while this waited may be somebody else's in that one.
+            offsets = {
+                part: self._told(commit)
+                for part, (share, commit) in due.items()
+                if self._holds(part, share)
+            }
+            if offsets:
+                await coordinator._do_commit_offsets(None, offsets)
+
+    def _holds(self, part: TopicPartition, share: Share) -> bool:
+        topic = self._topics.get(part.topic)
+        return topic is not None and topic.shares.get(part.partition) is share

@@ -21,6 +21,7 @@ from ..._transport import Outgoing, PartitionLag
 from ._asking import ask
 from ._clients import client_options, close_client, start_client
 from ._group import GroupMember
+from ._group_list import GroupList
 from ._link import Link
 from ._offsets import Offsets
 from ._outbox import Outbox
@@ -66,6 +67,7 @@ class Engine:
         self._emit = emit
         self.link = Link(config.kafka, config.source, emit)
         self.topics = Topics(self.link.admin, config.kafka, emit)
+        self.groups = GroupList(self.link.admin)
         self._producers = Producers(config.kafka, config.source, start, idempotent=idempotent)
         self.outbox = Outbox(
             self._producers,
@@ -220,13 +222,16 @@ class Engine:
                 return None
             begins = await offsets.begins(everyone)
             ends = await offsets.ends(everyone)
+        owners = await ask(lambda: self.groups.owners(topic, group))
         result = []
         for part in everyone:
             entry = committed.get(part)
             first = begins[part] if entry is None else max(entry.offset, begins[part])
             mark = None if entry is None else decode(entry.metadata, entry.offset)
             beyond = 0 if mark is None else sum(last - start + 1 for start, last in mark.runs)
-            result.append(PartitionLag(part.partition, max(0, ends[part] - first - beyond)))
+            behind = max(0, ends[part] - first - beyond)
+            owner = owners.get(part.partition)
+            result.append(PartitionLag(part.partition, behind, owner=owner))
         return result
 
     async def last_positions(self, topic: str) -> dict[int, int]:

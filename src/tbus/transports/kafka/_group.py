@@ -15,7 +15,7 @@ Lives in the clients' loop. The laws:
 5. A client whose own tasks have died is thrown away, and another one joins in its place.
 
 The listener is called in the client's own task, which swallows what it raises: so everything in it
-has a deadline, and a failure is told to the feeds.
+has a deadline, a failure is told to the feeds, and what nobody thought of is raised elsewhere.
 """
 
 from __future__ import annotations
@@ -313,6 +313,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
                 logger.debug("giving up partitions of %s: %s", self.group, describe(error))
             except TbusError as error:
                 self.fail(error)
+            except Exception as error:  # noqa: BLE001 - raised where it is not swallowed
+                asyncio.get_running_loop().call_soon(_raise, error)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """The group has settled who reads what."""
@@ -332,6 +334,9 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
                 return
             except TbusError as error:
                 self.fail(error)
+                return
+            except Exception as error:  # noqa: BLE001 - raised where it is not swallowed
+                asyncio.get_running_loop().call_soon(_raise, error)
                 return
             async with self._assigned:
                 self._assignments += 1
@@ -418,7 +423,10 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             if known != base:
                 self._client.seek(part, base)
             self._client.resume(part)
-            topic_consumer.add(Share(part.partition, epoch, base, mark, known))
+            before = topic_consumer.former.get(part.partition)
+            topic_consumer.add(Share(part.partition, epoch, base, mark, known, before))
+            if before is not None:
+                self._committer.settled(0)  # it may know more than the group has heard
         if fresh:
             await self._committer.commit()
         self._wake()
@@ -431,3 +439,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
     def _epoch(self) -> int:
         coordinator: Any = self._client._coordinator
         return int(coordinator.generation)
+
+
+def _raise(error: Exception) -> None:
+    raise error

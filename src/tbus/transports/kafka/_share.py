@@ -7,6 +7,8 @@ Pure: no clock, no I/O. The laws:
    that are settled beyond, and how often handling has failed for what is not. Who owns the
    partition next reads both, and repeats nothing of them.
 3. A mark that does not belong to the committed offset is ignored: something else has committed.
+4. What this process has settled it knows, also if it lost the partition before it could commit, and
+   has it again now: it repeats nothing of that, unless the group was set back meanwhile.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from ..._marks import Mark
+from ..._marks import Mark, joined
 from ..._watermark import Watermark
 
 
@@ -35,6 +37,7 @@ class Share:
         base: the first offset that is not settled.
         mark: what an earlier owner has left beyond it, if anything.
         committed: the offset that the broker has, or None: none.
+        before: the share of the partition that this process had last, if it had one.
 
     Attributes:
         draining: nothing more of it is handed over.
@@ -60,19 +63,36 @@ class Share:
         base: int,
         mark: Mark | None = None,
         committed: int | None = None,
+        before: Share | None = None,
     ) -> None:
         self.partition = partition
         self.epoch = epoch
         self.base = base
         self.draining = False
         self.watermark = Watermark(base - 1)
-        self._before = [] if mark is None else list(reversed(mark.runs))
+        runs = () if mark is None else tuple(mark.runs)
         self._attempts = {} if mark is None else dict(mark.attempts)
         self._given_back: set[int] = set()
-        runs = () if mark is None else tuple(mark.runs)
         self._committed = (
             None if committed is None else Commit(committed, runs, tuple(self._attempts.items()))
         )
+        if before is not None and self._goes_on_from(before):
+            runs = tuple(joined([*runs, *before._settled_from(base)]))
+            settled = {o for o in self._attempts for run in runs if run[0] <= o <= run[1]}
+            self._attempts = {o: n for o, n in self._attempts.items() if o not in settled}
+        self._before = list(reversed(runs))
+
+    def _goes_on_from(self, before: Share) -> bool:
+        """Whether the group stands where it stood, or beyond."""
+        if self._committed is None or before._committed is None:
+            return False
+        return self._committed.offset >= before._committed.offset
+
+    def _settled_from(self, base: int) -> Iterator[tuple[int, int]]:
+        """What is settled from there on, as runs."""
+        for first, last in ((base, self.watermark.frontier), *self._beyond()):
+            if last >= base:
+                yield max(first, base), last
 
     @property
     def next_offset(self) -> int:
@@ -140,7 +160,7 @@ class Share:
         """What is to be committed, or None: the broker has it."""
         offset = self.watermark.frontier + 1
         runs: list[tuple[int, int]] = []
-        for first, last in (*self.watermark.runs(), *self._left_over()):
+        for first, last in self._beyond():
             if runs and first == runs[-1][1] + 1:
                 runs[-1] = (runs[-1][0], last)
             elif not runs and first <= offset:
@@ -154,6 +174,11 @@ class Share:
     def committed(self, commit: Commit) -> None:
         """The broker has it."""
         self._committed = commit
+
+    def _beyond(self) -> Iterator[tuple[int, int]]:
+        """The runs that are settled beyond the frontier, whoever has settled them."""
+        yield from self.watermark.runs()
+        yield from self._left_over()
 
     def _left_over(self) -> Iterator[tuple[int, int]]:
         """What an earlier owner had settled beyond what has been read so far."""

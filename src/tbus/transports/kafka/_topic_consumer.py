@@ -6,7 +6,8 @@ The laws:
    nor, but for a single one, more than `max_in_flight_bytes`.
 2. What was fetched and finds no credit waits here, one fetch of each partition at most; until it
    has gone, nothing more is taken of that partition.
-3. What is settled for a share that is gone has no effect.
+3. What is settled for a share that is gone is not committed. It is remembered, until the share
+   after the next: this process does not repeat it if it has the partition again.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class TopicConsumer:
         self.fail = fail
         self.stopped = False
         self.shares: dict[int, Share] = {}
+        self.former: dict[int, Share] = {}
+        """The last share of each partition that is gone."""
         self.on_room: Callable[[], None] = _nothing
         self.on_settled: Callable[[int], None] = _no_count
         self._tell = tell
@@ -99,6 +102,7 @@ class TopicConsumer:
 
     def drop_shares(self) -> None:
         """The partitions are owned no more."""
+        self.former.update(self.shares)
         self.shares.clear()
         self._waiting.clear()
         self._in_flight = self._bytes = 0
@@ -181,7 +185,7 @@ class TopicConsumer:
         return bool(waiting)
 
     def settle(self, done: Sequence[Delivery]) -> None:
-        """Deliveries are done with. What is not this feed's any more is ignored."""
+        """Deliveries are done with. What is not this feed's any more is only remembered."""
         shares = self.shares
         sizes_of: dict[int, dict[int, int]] = {}
         number = -1
@@ -195,6 +199,8 @@ class TopicConsumer:
                 sizes = sizes_of.setdefault(number, {})
             if delivery.epoch == epoch:
                 sizes[position.offset] = delivery.size
+            else:
+                self._remember(delivery)
         count = size = 0
         for number, sizes in sizes_of.items():
             if sizes:
@@ -202,6 +208,12 @@ class TopicConsumer:
                 count += len(settled)
                 size += sum([sizes[offset] for offset in settled])
         self._make_room(count, size)
+
+    def _remember(self, delivery: Delivery) -> None:
+        position = delivery.position
+        share = self.former.get(position.partition)
+        if share is not None and share.epoch == delivery.epoch:
+            share.settle({position.offset})
 
     def give_back(self, deliveries: Sequence[Delivery]) -> None:
         """Deliveries are not done with, and not in flight any more."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TypeVar
@@ -68,8 +68,9 @@ class KafkaTransport:
 
     async def open_feed(self, request: FeedRequest) -> KafkaFeed:
         """Join the group, or read all partitions."""
-        if not self._knows_ends and request.start == "latest":
-            raise self._unknown_ends("start at the end of a topic", "start", request.start)
+        if not self._knows_ends and request.start != "earliest":
+            what = "start anywhere but at the beginning of a topic"
+            raise self._unknown_ends(what, "start", request.start)
         engine, post = self._engine, self._bridge.post
         feed = KafkaFeed(
             request, self._bridge, close=engine.close_feed, on_close=self._feeds.discard
@@ -127,6 +128,10 @@ class KafkaTransport:
         if found is None:
             raise ConsumerGone(f"group {group!r} has never read topic {topic!r}")
         return Lag(topic, group, tuple(found))
+
+    async def list_groups(self, topics: Sequence[str]) -> dict[str, list[str]]:
+        """The groups that have committed where they stand in each topic."""
+        return await self._ask(lambda: ask(lambda: self._engine.groups.list(topics)))
 
     async def last_positions(self, topic: str) -> dict[int, int]:
         """The offset of the last message of each partition."""

@@ -198,6 +198,10 @@ class TopicStore:
         group.end()
         return True
 
+    def groups(self) -> list[str]:
+        """The names of those that have one, sorted."""
+        return sorted(self._groups)
+
     def find_group(self, name: str) -> Group | None:
         return self._groups.get(name)
 

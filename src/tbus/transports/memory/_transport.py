@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from ..._config import BusConfig
@@ -153,6 +153,12 @@ class MemoryTransport:
         if store is None:
             raise ConsumerGone(f"there is no topic {topic!r}: publish to it or configure it first")
         return store.lag(group, self._runtime.clock())
+
+    async def list_groups(self, topics: Sequence[str]) -> dict[str, list[str]]:
+        """The groups that have read each topic and were not removed."""
+        await self._wait_for_link()
+        found = {topic: self.broker.topics.get(topic) for topic in topics}
+        return {topic: [] if store is None else store.groups() for topic, store in found.items()}
 
     async def last_positions(self, topic: str) -> dict[int, int]:
         """The offset of the last message of each partition that holds any."""

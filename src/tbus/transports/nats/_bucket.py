@@ -11,12 +11,12 @@ again. So nothing here waits, but for the bucket and the watch to be made.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import logging
 import uuid
 from collections.abc import Callable
-
-from nats.aio.subscription import Subscription
 
 from ..._config import NatsOptions
 from ..._errors import TbusError
@@ -25,6 +25,7 @@ from ..._ownership import (
     Absent,
     Answer,
     Delete,
+    Document,
     Found,
     Get,
     Put,
@@ -33,6 +34,7 @@ from ..._ownership import (
     decode_document,
 )
 from ._errors import (
+    FULL,
     MESSAGE_NOT_FOUND,
     STREAM_EXISTS,
     STREAM_NOT_FOUND,
@@ -42,8 +44,10 @@ from ._errors import (
     not_possible,
 )
 from ._names import API, stream_name
-from ._session import Session, publish_command
+from ._session import Session, Subscription, publish_command
 from ._streams import NANO
+
+logger = logging.getLogger("tbus.nats")
 
 BUCKET = "KV_tbus"
 """The stream of the bucket `tbus`."""
@@ -52,6 +56,9 @@ _SUBJECT = "$KV.tbus."
 
 FORGET_WATCH_AFTER = 10.0
 """Seconds after which the server removes the watch of a member that is gone."""
+
+WARN_EVERY = 10.0
+"""Seconds between two warnings that the server has no room."""
 
 _OPERATION = b"KV-Operation:"
 """Names the header of a marker: what stood there was removed."""
@@ -71,13 +78,10 @@ async def forget_topic(session: Session, topic: str) -> None:
             raise not_possible(f"cannot remove the groups of topic {topic!r}", error) from error
 
 
-async def read_owners(session: Session, topic: str, group: str) -> dict[int, tuple[str, int]]:
-    """Who owns which partitions of a group, with the epoch."""
+async def read_document(session: Session, topic: str, group: str) -> Document:
+    """Who is in a group, and owns which partitions of it."""
     found = await _read(session, group_prefix(topic, group) + DOCUMENT)
-    if not isinstance(found, Found):
-        return {}
-    partitions = decode_document(found.value).partitions
-    return {number: (one.owner, one.epoch) for number, one in enumerate(partitions) if one.owner}
+    return decode_document(found.value) if isinstance(found, Found) else Document()
 
 
 async def _read(session: Session, subject: str) -> Answer:
@@ -118,6 +122,7 @@ class GroupBucket:
         self._session: Session | None = None
         self._inbox = ""
         self._watch = ""
+        self._warn_after = 0.0
         self._subscriptions: list[Subscription] = []
 
     async def attach(self, session: Session) -> None:
@@ -153,6 +158,8 @@ class GroupBucket:
             body = {"stream_name": BUCKET, "config": config}
             await session.api(f"CONSUMER.CREATE.{BUCKET}.{self._watch}", body)
         except ApiError as error:
+            if error.err_code in FULL:
+                raise NoAnswer(f"the server has no room to {self._what}: {error}") from error
             raise not_possible(f"cannot {self._what}", error) from error
         self._session = session
 
@@ -227,7 +234,18 @@ class GroupBucket:
             read = _stored if token.startswith(b"p") else _found
             self._on_answer(int(token[1:]), read(answer))
         except ApiError as error:
-            self._fail(not_possible(f"cannot {self._what}", error))
+            # With no room on the server nothing was stored: as good as no answer. What cannot be
+            # renewed runs out, and nobody reads until there is room.
+            if error.err_code in FULL:
+                self._warn(error)
+            else:
+                self._fail(not_possible(f"cannot {self._what}", error))
+
+    def _warn(self, error: ApiError) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._warn_after:
+            self._warn_after = now + WARN_EVERY
+            logger.warning("the server has no room to %s: %s", self._what, error)
 
     def _on_change(self, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
         if not reply:
@@ -243,7 +261,12 @@ class GroupBucket:
         data, _ = await session.request(self._prefix + key, value.encode())
         if not data:
             raise NoAnswer(f"nobody stores {key!r}")
-        _stored(json.loads(data))
+        try:
+            _stored(json.loads(data))
+        except ApiError as error:
+            if error.err_code in FULL:
+                raise NoAnswer(f"the server has no room for {key!r}: {error}") from error
+            raise
 
     async def read(self, session: Session, key: str) -> str | None:
         """What stands under a key, or None."""

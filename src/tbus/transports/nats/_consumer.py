@@ -22,7 +22,8 @@ The laws:
    its partition. Before anything is settled it is asked whether that lasts; where the server
    says that somebody else has the consumer, the claim is lost.
 8. **What was settled out of order is remembered.** What is settled beyond the ack floor, or is
-   below it and the server may have forgotten, is a mark that the next owner is given.
+   below it and the server may have forgotten, and how often handling has failed for what is
+   not, is a mark that the next owner is given.
    Who reads next goes back to the floor like after any other end, recognises those messages, and
    settles them again without handing them over. (Giving back by nak is no way to keep an
    order: the server may put what it takes from its queue of redeliveries back at the end of it.)
@@ -39,7 +40,6 @@ import logging
 from collections.abc import Callable
 
 import attrs
-from nats.aio.subscription import Subscription
 
 from ..._errors import (
     ConfigurationError,
@@ -50,11 +50,14 @@ from ..._errors import (
     TransportLost,
 )
 from ..._events import Event, FeedReset
-from ..._marks import Mark, decode, encode
+from ..._marks import Mark, decode, encode, joined
 from ..._message import Delivery, Position
 from ..._transport import FeedRequest, Verdict
 from ..._watermark import Watermark
 from ._errors import (
+    CONSUMER_NOT_FOUND,
+    FULL,
+    MESSAGE_NOT_FOUND,
     ApiError,
     NoAnswer,
     NoResponders,
@@ -65,7 +68,7 @@ from ._headers import decode_headers, decode_status
 from ._names import API
 from ._partitions import partition_of_subject
 from ._served import ORIGIN, ServedConsumer, priority_group
-from ._session import Session, publish_command
+from ._session import Session, Subscription, publish_command
 from ._streams import NANO, Config, Streams
 
 logger = logging.getLogger("tbus.nats")
@@ -101,6 +104,7 @@ class Claim:
         mark: what an earlier owner has left.
         owns: whether it lasts.
         lose: somebody else has the partition: `lose(reason)`.
+        known: marks of what this process has settled, when it had the partition before.
     """
 
     partition: int
@@ -108,6 +112,7 @@ class Claim:
     mark: str
     owns: Callable[[], bool]
     lose: Callable[[str], None]
+    known: tuple[str, ...] = ()
 
 
 class _Taken(Exception):
@@ -130,6 +135,46 @@ class Consumer:
         tell: hands deliveries to the program: `tell(batch)`.
         fail: says that the consumer cannot go on: `fail(error)`.
     """
+
+    # More attributes than a class shares between its objects, one of which every idle topic has.
+    __slots__ = (
+        "_asked",
+        "_attempts",
+        "_buffer",
+        "_bytes",
+        "_claim",
+        "_emit",
+        "_fail",
+        "_generation",
+        "_heard",
+        "_in_flight",
+        "_inbox",
+        "_incarnation",
+        "_loop",
+        "_low",
+        "_mark",
+        "_messages",
+        "_next",
+        "_ordered",
+        "_origin",
+        "_partition",
+        "_pull_pending",
+        "_resets",
+        "_served",
+        "_session",
+        "_settled_before",
+        "_share",
+        "_size",
+        "_start",
+        "_stopped",
+        "_streams",
+        "_tell",
+        "_timer",
+        "_too_big",
+        "epoch",
+        "name",
+        "request",
+    )
 
     def __init__(
         self,
@@ -160,6 +205,8 @@ class Consumer:
         self._origin = ""
         self._mark: Watermark | None = None
         self._in_flight: dict[int, _InFlight] = {}
+        self._attempts: dict[int, int] = {}
+        """How often handling has failed for what is not settled, of a claimed consumer."""
         self._bytes = 0
         self._session: Session | None = None
         self._inbox: Subscription | None = None
@@ -235,19 +282,28 @@ class Consumer:
             pass  # attached again when there is a connection
         except (NoAnswer, NoResponders) as error:
             # JetStream may not be ready yet; a link that is really dead ends the session.
-            if session is not self._session and self._session is not None:
-                return
-            logger.debug("attaching to %s: %s", self.name, error)
-            await asyncio.sleep(0.25)
-            if not session.lost.is_set():
-                self.attach_again(session, reason)
+            await self._attach_soon(session, reason, error)
         except ApiError as error:
-            self._fail_if_owner(not_possible(f"cannot go on reading {self.request.topic!r}", error))
+            if error.err_code in FULL or error.err_code == CONSUMER_NOT_FOUND:
+                # There is no room now; or it went just now, and the next look tells how.
+                await self._attach_soon(session, reason, error)
+            else:
+                self._fail_if_owner(
+                    not_possible(f"cannot go on reading {self.request.topic!r}", error)
+                )
         except TbusError as error:
             self._fail_if_owner(error)
         else:
             if self._timer is None and self._mark is not None and not self._stopped:
                 self._keep_alive()  # one that is claimed was not opened before
+
+    async def _attach_soon(self, session: Session, reason: str | None, error: Exception) -> None:
+        if session is not self._session and self._session is not None:
+            return
+        logger.debug("attaching to %s: %s", self.name, error)
+        await asyncio.sleep(0.25)
+        if not session.lost.is_set():
+            self.attach_again(session, reason)
 
     def _fail_if_owner(self, error: TbusError) -> None:
         # An owner finds no consumer while the next one makes it again.
@@ -272,6 +328,8 @@ class Consumer:
             info = await self._be_owner(self._claim, session, info, is_first or is_new)
         pending = info["num_ack_pending"] or info["num_redelivered"]
         if self._ordered and (reason is not None or pending):
+            if self._claim is not None and not self._claim.owns():
+                raise _Taken("the lease has run out")
             info = await self._served.reset(session, info)
             if reason is not None:
                 self._emit(FeedReset(self.request.topic, self.request.group, reason))
@@ -281,7 +339,7 @@ class Consumer:
         if self._mark is None:
             floor = info["delivered"]["stream_seq"]
             self._mark = Watermark(floor)
-            self._settled_before = self._read_mark(floor)
+            self._settled_before = self._read_marks(floor)
         self._next = info["delivered"]["consumer_seq"] + 1
         self._heard = self._loop.time()
         subject = session.new_inbox()
@@ -315,6 +373,7 @@ class Consumer:
         if self._mark is not None:
             self._mark = Watermark(0)
             self._settled_before = []
+            self._attempts.clear()
             self._in_flight.clear()
             self._bytes = 0
 
@@ -392,11 +451,17 @@ class Consumer:
     ) -> None:
         mark = self._mark
         assert mark is not None
-        request = self.request
         expected = mark.highest + 1
         known = self._in_flight.get(position)
         if known is not None:
             known.reply = reply
+            return
+        settled_before = bool(self._settled_before) and self._was_settled_before(position)
+        if position > expected and not settled_before and self._is_gapless():
+            self._hand_over()  # what came before the gap is not lost
+            self._generation += 1  # what comes meanwhile is not looked at
+            if self._session is not None:
+                self._start(self._look_into_gap, self._session, mark, expected, position - 1)
             return
         if not mark.open(position):
             # What a group shares without order may come back from another process, so only
@@ -405,13 +470,9 @@ class Consumer:
                 self._acknowledge(reply)
                 return
             mark.reopen(position)
-        elif self._settled_before and self._was_settled_before(position):
+        elif settled_before:
             mark.complete(position)
             self._acknowledge(reply)
-            return
-        elif position > expected and self._is_gapless():
-            self._hand_over()  # what came before the gap is not lost
-            self._fail(MessagesLost(request.topic, expected, position - 1))
             return
         size = len(data) + 128
         self._in_flight[position] = _InFlight(reply, size)
@@ -430,8 +491,32 @@ class Consumer:
                 redelivered=delivered - 1,
                 size=size,
                 token=self._incarnation,
+                attempts=self._attempts.get(position, 0),
             )
         )
+
+    async def _look_into_gap(
+        self, session: Session, mark: Watermark, first: int, last: int
+    ) -> None:
+        """These did not come: retention took them, or the group has settled them. Set back, the
+        server may still be taking in acknowledgements of an earlier time of owning the partition,
+        and begin behind the floor that it has told."""
+        topic = self.request.topic
+        try:
+            await session.api(f"STREAM.MSG.GET.{self._streams.stream(topic)}", {"seq": first})
+        except SessionLost:
+            return  # attached again when there is a connection, and seen again
+        except (NoAnswer, NoResponders) as error:
+            logger.debug("looking for message %d of %s: %s", first, topic, error)
+        except ApiError as error:
+            if error.err_code == MESSAGE_NOT_FOUND:
+                self._fail_if_owner(MessagesLost(topic, first, last))
+                return
+            logger.debug("looking for message %d of %s: %s", first, topic, error)
+        else:
+            if mark is self._mark and mark.open(last):
+                mark.complete(last)
+        self._go_back(f"messages {first} to {last} were acknowledged already")
 
     def _is_gapless(self) -> bool:
         """Whether every position of the stream is one of its own."""
@@ -527,11 +612,28 @@ class Consumer:
         if verdict is Verdict.DONE:
             self._mark.complete(position)
             self._acknowledge(known.reply)
+            if self._attempts:
+                self._attempts.pop(position, None)
         elif not self._ordered:
             self._give_back(known.reply)
         if not self._pull_pending:
             self._pull_pending = True
             self._loop.call_soon(self._pull_again)
+
+    def remember(self, delivery: Delivery) -> None:
+        """A message was handled, and the server is not to be told any more: the mark tells."""
+        if delivery.token == self._incarnation and self._mark is not None:
+            self._mark.complete(delivery.position.offset)
+            self._attempts.pop(delivery.position.offset, None)
+
+    def note_attempts(self, delivery: Delivery, attempts: int) -> None:
+        """Handling a message has failed so often: the mark tells."""
+        position = delivery.position.offset
+        if delivery.token == self._incarnation and position in self._in_flight:
+            if attempts:
+                self._attempts[position] = attempts
+            else:
+                self._attempts.pop(position, None)
 
     def _pull_again(self) -> None:
         self._pull_pending = False
@@ -577,17 +679,31 @@ class Consumer:
                 base = last + 1
             else:
                 runs.append((first, last))
-        return f"{self._origin} {encode(Mark(base, tuple(runs)), MARK_SIZE)}"
+        attempts = tuple(sorted(pair for pair in self._attempts.items() if pair[0] >= base))
+        return f"{self._origin} {encode(Mark(base, tuple(runs), attempts), MARK_SIZE)}"
 
-    def _read_mark(self, floor: int) -> list[tuple[int, int]]:
-        """The runs beyond the floor that an earlier owner has settled. What it settled below
-        its own base counts, too: a server that was killed has forgotten its latest
-        acknowledgements, and not the mark."""
-        origin, _, text = ("" if self._claim is None else self._claim.mark).partition(" ")
+    def known(self) -> tuple[str, ...]:
+        """Marks that say what this process has settled here, now or before."""
+        if self._mark is None:
+            return () if self._claim is None else self._claim.known
+        return (self.mark_text(),)
+
+    def _read_marks(self, floor: int) -> list[tuple[int, int]]:
+        """The runs beyond the floor that were settled before this time of owning the partition,
+        and the attempts of what is not."""
+        claim = self._claim
+        marks = () if claim is None else (*claim.known, claim.mark)
+        return joined([run for mark in marks for run in self._read_mark(mark, floor)])
+
+    def _read_mark(self, mark: str, floor: int) -> list[tuple[int, int]]:
+        """The same by one mark. What was settled below its own base counts, too: a server that was
+        killed has forgotten its latest acknowledgements, and not the mark."""
+        origin, _, text = mark.partition(" ")
         base = text.split(":")[1] if text.count(":") > 1 else ""
         found = decode(text, int(base)) if base.isdecimal() else None
         if found is None or origin != self._origin:
             return []  # there is none, or somebody has removed the consumer, to read again
+        self._attempts |= {at: failed for at, failed in found.attempts if at > floor}
         runs = [(floor + 1, found.base - 1), *found.runs]
         return [(max(first, floor + 1), last) for first, last in runs if last > floor]
 

@@ -9,9 +9,10 @@ from ..._config import BusConfig
 from ..._errors import TbusError
 from ..._events import Event
 from ..._message import Receipt
+from ..._ownership import Document
 from ..._topic import TopicOptions
-from ..._transport import Outgoing, PartitionLag
-from ._bucket import forget_topic, read_owners
+from ..._transport import Lag, Outgoing, PartitionLag
+from ._bucket import forget_topic, read_document
 from ._consumer import Consumer
 from ._errors import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError, SessionLost, not_possible
 from ._group_consumer import GroupConsumer
@@ -127,13 +128,14 @@ class Engine:
         await forget_topic(session, topic)
         return removed
 
-    async def lag(self, topic: str, group: str) -> list[PartitionLag]:
-        """Messages that are stored and not settled, of each partition that the group reads."""
+    async def lag(self, topic: str, group: str) -> Lag:
+        """Messages that are stored and not settled, of each partition that the group reads; no
+        partition if it never did."""
         session = await self.link.wait_session()
         info = await self.streams.info(session, topic)
         partitions = 1 if info is None else to_options(info["config"]).partitions
         try:
-            owners = await read_owners(session, topic, group)
+            document = await read_document(session, topic, group)
         except ApiError as error:
             raise not_possible(f"cannot look up a group of topic {topic!r}", error) from error
         found: list[PartitionLag] = []
@@ -141,13 +143,12 @@ class Engine:
             name = consumer_name(group, None if partitions == 1 else number)
             count = await self._behind(session, topic, name)
             if count is not None:
-                owner, epoch = owners.get(number, (None, 0))
-                found.append(PartitionLag(number, count, None, owner, epoch))
+                found.append(_partition_lag(number, count, document))
         if not found and partitions > 1:  # it may share all of them, in no order
             count = await self._behind(session, topic, consumer_name(group))
             if count is not None:
                 found.append(PartitionLag(0, count))
-        return found
+        return Lag(topic, group, tuple(found), document.members)
 
     async def _behind(self, session: Session, topic: str, consumer: str) -> int | None:
         try:
@@ -157,6 +158,15 @@ class Engine:
                 return None
             raise not_possible(f"cannot look up a group of topic {topic!r}", error) from error
         return int(info["num_pending"]) + int(info["num_ack_pending"])
+
+
+def _partition_lag(number: int, count: int, document: Document) -> PartitionLag:
+    """How far behind, and who reads."""
+    if number >= len(document.partitions) or not document.partitions[number].owner:
+        return PartitionLag(number, count)
+    one = document.partitions[number]
+    heir = one.target if one.target not in ("", one.owner) else None
+    return PartitionLag(number, count, None, one.owner, one.epoch, heir)
 
 
 async def open_engine(

@@ -10,7 +10,7 @@ import anyio
 from ..._bridge import Bridge
 from ..._errors import BusClosed, TbusError
 from ..._message import Delivery
-from ..._transport import EndOfFeed, FeedRequest, Reader, Verdict
+from ..._transport import EndOfFeed, FeedRequest, Holding, Reader, Verdict
 from ._engine import AnyConsumer
 from ._group_consumer import GroupConsumer
 from ._membership import clock
@@ -95,13 +95,27 @@ class NatsFeed:
             self._give_up(lapsed)
         return False
 
+    def lease(self, age: float) -> Holding | None:
+        """What this process owns now, where that is by lease."""
+        group = self._group
+        if group is None:
+            return None
+        given_up = self._given_up
+        owned = {p: e for p, e in self._read.items() if e > given_up.get(p, -1)}
+        told = ", ".join(f"{partition} (epoch {owned[partition]})" for partition in sorted(owned))
+        member = group.membership.member.id
+        what = f"{self.request.group} as {member}: {told or 'no partition'}"
+        return Holding("lease", "member", self.request.topic, what, age)
+
     def settle(self, delivery: Delivery, verdict: Verdict) -> None:
         """Say how a delivery ended."""
         if not self._closed:
             self._bridge.submit_if_open(self._consumer.settle, delivery, verdict)
 
     def note_attempts(self, delivery: Delivery, attempts: int) -> None:
-        """Not kept: with another reader, a message's attempts begin anew."""
+        """How often handling it has failed: kept where partitions are owned, with the mark."""
+        if self._group is not None and not self._closed:
+            self._bridge.submit_if_open(self._group.note_attempts, delivery, attempts)
 
     def stop(self) -> None:
         """Ask for nothing more."""

@@ -3,12 +3,13 @@
 One `Consumer` for each partition that is owned, for as long as it is owned; the `Membership` says
 which those are. The laws:
 
-1. **Nothing without the lease.** What is settled for a partition that is not owned now, or was
-   settled for an earlier time of owning it, is dropped.
+1. **Nothing without the lease.** Of what is settled for a partition that is not owned now, or was
+   settled for an earlier time of owning it, the server hears nothing.
 2. **Hand-over**: the program begins nothing more, what runs may end within `DRAIN_WAIT` and is
    settled; then the partition is let go, and with it goes the mark of what is settled.
-3. **What was lost** is not settled, what runs of it is cancelled, and it is not had again before
-   nothing of it runs any more.
+3. **What was lost**: what runs of it is cancelled, and it is not had again before nothing of it
+   runs any more. What was completed all the same is remembered: if this process is the next owner,
+   it does not repeat it.
 4. **Credit** is shared evenly among the partitions owned; each has room for one message at least.
 """
 
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from ..._errors import ConfigurationError, TbusError, TransportLost
-from ..._events import Event, PartitionsAssigned, PartitionsRevoked
+from ..._events import Event, MembersChanged, PartitionsAssigned, PartitionsRevoked
 from ..._message import Delivery
 from ..._ownership import Drain, Drop, Take
 from ..._transport import FeedRequest, Verdict
@@ -79,8 +80,10 @@ class GroupConsumer:
         self._served: list[ServedConsumer] = []
         self._shares: dict[int, Consumer] = {}
         self._drains: dict[int, asyncio.TimerHandle] = {}
-        self._lost: dict[tuple[int, int], str] = {}
-        """Marks of what was lost and still runs, by partition and epoch."""
+        self._lost: dict[tuple[int, int], Consumer] = {}
+        """What was lost and still runs, by partition and epoch."""
+        self._former: dict[int, Consumer] = {}
+        """What this process had last of each partition, for what it knows to be settled."""
         self._is_covered = False
         """The lease lasts in this pass of the loop."""
         self._stopped = False
@@ -116,6 +119,7 @@ class GroupConsumer:
                 start=self._start,
                 perform=self._perform,
                 shares=self._marks,
+                meet=self._tell_members,
                 fail=self._fail,
             )
             for number in range(partitions):
@@ -202,11 +206,22 @@ class GroupConsumer:
 
     def settle(self, delivery: Delivery, verdict: Verdict) -> None:
         """A message was handled, or is given back."""
-        if not self._is_covered and not self._look_at_lease():
-            return
+        number, epoch = delivery.position.partition, delivery.epoch
+        share = self._shares.get(number)
+        if share is not None and share.epoch == epoch:
+            if self._is_covered or self._look_at_lease():
+                share.settle(delivery, verdict)
+                return
+        else:
+            share = self._lost.get((number, epoch))
+        if share is not None and verdict is Verdict.DONE:
+            share.remember(delivery)
+
+    def note_attempts(self, delivery: Delivery, attempts: int) -> None:
+        """Handling a message has failed so often."""
         share = self._shares.get(delivery.position.partition)
         if share is not None and share.epoch == delivery.epoch:
-            share.settle(delivery, verdict)
+            share.note_attempts(delivery, attempts)
 
     def _look_at_lease(self) -> bool:
         """Whether the lease lasts; once in each pass of the loop, for what is settled in one is
@@ -243,12 +258,17 @@ class GroupConsumer:
         if lost:
             self._emit(PartitionsRevoked(self.request.topic, self._group, lost, lost=True))
 
+    def _tell_members(self, members: tuple[str, ...]) -> None:
+        own = self.membership.member.id
+        self._emit(MembersChanged(self.request.topic, self._group, members, own))
+
     def _tell_of(self, effects: list[Take | Drain | Drop], kind: type, epoch: int) -> None:
         numbers = tuple(e.partition for e in effects if isinstance(e, kind) and e.epoch == epoch)
         self._emit(PartitionsAssigned(self.request.topic, self._group, numbers, epoch))
 
     def _take(self, take: Take) -> None:
         number, epoch = take.partition, take.epoch
+        former = self._former.get(number)
         share = Consumer(
             self.request,
             self._served[number],
@@ -263,9 +283,10 @@ class GroupConsumer:
                 take.mark,
                 owns=partial(self.membership.owns, number, epoch),
                 lose=partial(self.membership.lost, number, epoch),
+                known=() if former is None else former.known(),
             ),
         )
-        self._shares[number] = share
+        self._shares[number] = self._former[number] = share
         self._own(number, epoch)
         if self._stopped:
             share.stop()
@@ -310,7 +331,7 @@ class GroupConsumer:
         if share is None:
             return  # it was being let go: that goes on
         self._end_patience(number)
-        self._lost[number, epoch] = share.mark_text()
+        self._lost[number, epoch] = share
         self._start(share.release)
         if self._closing:
             self.drained(number, epoch)
@@ -325,9 +346,9 @@ class GroupConsumer:
     def drained(self, number: int, epoch: int) -> None:
         """The program says that nothing of a partition runs any more. More often than once is
         no harm."""
-        mark = self._lost.pop((number, epoch), None)
-        if mark is not None:
-            self.membership.drained(number, epoch, mark)
+        lost = self._lost.pop((number, epoch), None)
+        if lost is not None:
+            self.membership.drained(number, epoch, lost.mark_text())
             return
         share = self._shares.get(number)
         if share is None or share.epoch != epoch:

@@ -69,6 +69,7 @@ class Membership:
         start: starts a task in the loop's nursery.
         perform: does what is to be done with partitions: all that was decided at once.
         shares: what is read, for the heartbeats.
+        meet: told who is in the group now, whenever that is somebody else.
         fail: the member cannot go on.
     """
 
@@ -82,6 +83,7 @@ class Membership:
         start: Callable[..., None],
         perform: Callable[[list[Take | Drain | Drop]], None],
         shares: Callable[[], Shares],
+        meet: Callable[[tuple[str, ...]], None],
         fail: Callable[[TbusError], None],
         timing: Timing | None = None,
     ) -> None:
@@ -93,11 +95,13 @@ class Membership:
         self._start = start
         self._perform_shares = perform
         self._shares = shares
+        self._meet = meet
+        self._met: tuple[str, ...] = ()
         self._fail = fail
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._joined = asyncio.Event()
-        self._left = asyncio.Event()
+        self._joined = _Once()
+        self._left = _Once()
         self._ended = False
 
     # Questions
@@ -232,11 +236,40 @@ class Membership:
             self._timer = self._loop.call_later(max(0.0, delay), self._wake)
         if shares:
             self._perform_shares(shares)
-        if self._member.id in self._member.document.members:
+        members = self._member.document.members
+        if self._member.id in members:
             self._joined.set()
+            if members != self._met:
+                self._met = members
+                self._meet(members)
 
 
 def _new_name() -> str:
     """One that nobody else ever has, and people can do something with."""
     host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
     return f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+class _Once:
+    """Something that happens once. Every idle topic has two, so an event, with its queue for
+    those who wait, is only there while somebody does."""
+
+    __slots__ = ("_event", "_has_happened")
+
+    def __init__(self) -> None:
+        self._has_happened = False
+        self._event: asyncio.Event | None = None
+
+    def set(self) -> None:
+        """It has happened."""
+        self._has_happened = True
+        if self._event is not None:
+            self._event.set()
+            self._event = None
+
+    async def wait(self) -> None:
+        """Wait until it has."""
+        if not self._has_happened:
+            if self._event is None:
+                self._event = asyncio.Event()
+            await self._event.wait()

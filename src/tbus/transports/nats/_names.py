@@ -11,7 +11,12 @@ partition follow, which no group contains either.
 
 from __future__ import annotations
 
+import re
+
 API = "$JS.API"
+
+_is_nobodys = re.compile(r"tbus-[0-9a-f]{32}").fullmatch
+"""What a consumer is called that reads for no group."""
 
 
 def stream_name(topic: str) -> str:
@@ -28,3 +33,10 @@ def consumer_name(group: str, partition: int | None = None) -> str:
     """The durable consumer of a group; `partition` where the topic has several."""
     name = group.replace(".", "=")
     return name if partition is None else f"{name}+{partition}"
+
+
+def group_of_consumer(consumer: str) -> str | None:
+    """The group whose consumer has this name, or None if it was made for one without a group."""
+    if _is_nobodys(consumer):
+        return None
+    return consumer.partition("+")[0].replace("=", ".")

@@ -113,15 +113,19 @@ class ServedConsumer:
             frontier = 0
         info = await self._find(session)
         if info is None:
-            if self._was_removed(session) and self._request.group is not None:
+            kept = await self._kept_floor(session)
+            is_removed = kept is None and self._was_removed(session)
+            if is_removed and self._request.group is not None:
                 raise ConsumerGone(
                     f"the consumer {self._name!r} of topic {topic!r} was removed on the server:"
                     " where its group stood is lost. Open the subscription again, with the"
                     " `start` that you want"
                 )
             if frontier is None:
-                frontier = await self._kept_floor(session)
+                frontier = kept
             info = await self._make(session, self._whole_config(frontier))
+            if kept is not None:
+                await self._keep_floor(session, "")
         else:
             self._check_use(info)
             if self._bucket is None and not self._is_wanted(info["config"]):
@@ -169,16 +173,23 @@ class ServedConsumer:
             "opt_start_seq": floor + 1,
         }
         config.pop("opt_start_time", None)
-        if self._bucket is not None:
-            await self._bucket.keep(session, self._floor_key, f"{self._created} {floor}")
-        await session.api(f"CONSUMER.DELETE.{self.path}")
+        await self._keep_floor(session, f"{self._created} {floor}")
+        try:
+            await session.api(f"CONSUMER.DELETE.{self.path}")
+        except ApiError as error:
+            if error.err_code != CONSUMER_NOT_FOUND:  # an owner before has just done the same
+                raise
         info = await self._make(session, config)
-        if self._bucket is not None:
-            await self._bucket.keep(session, self._floor_key, "")
+        await self._keep_floor(session, "")
         return info
 
+    async def _keep_floor(self, session: Session, text: str) -> None:
+        if self._bucket is not None:
+            await self._bucket.keep(session, self._floor_key, text)
+
     async def _kept_floor(self, session: Session) -> int | None:
-        """The floor of a consumer whose owner died before it was made again."""
+        """The floor of a consumer that is being made again now, or whose owner died before it
+        was: it is missing, and nobody has removed it."""
         if self._bucket is None:
             return None
         text = await self._bucket.read(session, self._floor_key)

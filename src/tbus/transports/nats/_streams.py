@@ -23,7 +23,7 @@ from ._errors import (
     NoResponders,
     not_possible,
 )
-from ._names import stream_name
+from ._names import group_of_consumer, stream_name
 from ._partitions import HASH, partition_subject
 from ._session import Session
 
@@ -226,6 +226,22 @@ class Streams:
                 )
         self._known[topic] = to_options(info["config"])
         return self._known[topic]
+
+    async def groups(self, session: Session, topic: str) -> list[str]:
+        """The groups that have a consumer of the topic."""
+        names: list[str] = []
+        while True:
+            call = f"CONSUMER.NAMES.{self.stream(topic)}"
+            try:
+                answer = await session.api(call, {"offset": len(names)})
+            except ApiError as error:
+                if error.err_code == STREAM_NOT_FOUND:
+                    return []
+                raise not_possible(f"cannot list the groups of topic {topic!r}", error) from error
+            found = answer.get("consumers") or []
+            names += found
+            if not found or len(names) >= answer.get("total", 0):
+                return sorted({group for group in map(group_of_consumer, names) if group})
 
     async def list(self, session: Session) -> list[str]:
         """The topics whose streams tbus made."""

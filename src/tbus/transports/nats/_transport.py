@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TypeVar
@@ -23,6 +23,7 @@ from ._feed import NatsFeed
 from ._group_consumer import GroupConsumer
 from ._names import consumer_name
 from ._served import ServedConsumer
+from ._session import Session
 
 T = TypeVar("T")
 
@@ -132,9 +133,18 @@ class NatsTransport:
     async def lag(self, topic: str, group: str) -> Lag:
         """How far the group is behind."""
         found = await self._ask(lambda: self._engine.lag(topic, group))
-        if not found:
+        if not found.partitions:
             raise ConsumerGone(f"group {group!r} has never read topic {topic!r}")
-        return Lag(topic, group, tuple(found))
+        return found
+
+    async def list_groups(self, topics: Sequence[str]) -> dict[str, list[str]]:
+        """The groups that have a consumer of each topic."""
+        streams = self._engine.streams
+
+        async def look(session: Session) -> dict[str, list[str]]:
+            return {topic: await streams.groups(session, topic) for topic in topics}
+
+        return await self._ask(lambda: self._engine.with_session(look))
 
     async def last_positions(self, topic: str) -> dict[int, int]:
         """The sequence of each partition's last message, where there is one."""
@@ -161,13 +171,14 @@ class NatsTransport:
         return self._engine.link.session is not None
 
     def holdings(self) -> list[Holding]:
-        """Loop, thread, tasks and connection."""
+        """Loop, thread, tasks, connection and leases."""
         age = self._bridge.runtime.clock() - self._opened
         tasks = [Holding("task", role, age=age) for role in self._bridge.tasks()]
         threads = [Holding("thread", name, age=age) for name in self._bridge.threads()]
         session = self._engine.link.session
         connection = [] if session is None else [Holding("connection", session.address, age=age)]
-        return [*tasks, *threads, *connection]
+        leases = [lease for feed in self._feeds if (lease := feed.lease(age)) is not None]
+        return [*tasks, *threads, *connection, *leases]
 
     async def _ask(self, function: Callable[[], Awaitable[T]]) -> T:
         """Ask the server, within `REQUEST_WAIT`."""
