@@ -14,7 +14,7 @@ BENCH_READY := $(VENV)/.bench-ready
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test cover check format bench clean
+.PHONY: help venv demo test faults cover check format bench clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -26,6 +26,9 @@ demo: $(READY) ## show what tbus does, on this machine alone
 
 test: $(READY) ## run all tests; those of a broker that is missing are skipped
 	@$(BIN)/python -m pytest $(ARGS)
+
+faults: $(READY) ## break brokers in every way, and check what holds (at most 15 minutes)
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 cover: $(READY) ## run all tests and show which lines and branches they did not reach
 	@$(BIN)/coverage run -m pytest $(ARGS)

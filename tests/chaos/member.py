@@ -1,8 +1,6 @@
-"""One member of a group: a process that handles events until it is told to end.
+"""One member of a group: handles events, and writes down which, until it is told to end.
 
-Every event that was handled is a line of the book, a file that all members append to: the order
-of its lines is the order of completions, over all processes, and a line that was written survives
-the kill of its writer.
+As a process: `python -m tests.chaos.member JOB`, which ends on SIGTERM.
 """
 
 from __future__ import annotations
@@ -12,37 +10,90 @@ import os
 import random
 import signal
 import sys
+import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import attrs
 import trio
 
-from tbus import Message, open_bus
+from tbus import Bus, Message, open_bus
+from tbus._events import PartitionsAssigned, PartitionsRevoked
+
+from .book import line
 
 
-async def run(url: str, group: str, book: str, topics: list[str], options: dict[str, Any]) -> None:
-    """Handle until SIGTERM."""
-    file = os.open(book, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    name = str(os.getpid())
+@attrs.frozen
+class Job:
+    """What a member is to do.
+
+    Attributes:
+        url: of its broker, or of the way there.
+        group: that it is a member of.
+        topics: that it reads.
+        book: the path of the file.
+        pause: seconds that a handler takes, at most.
+        settings: of its bus.
+    """
+
+    url: str
+    group: str
+    topics: tuple[str, ...]
+    book: str
+    pause: float
+    settings: dict[str, Any]
+
+    def to_json(self) -> str:
+        """As an argument of a process."""
+        return json.dumps(attrs.asdict(self))
+
+
+def job_of(text: str) -> Job:
+    """The reverse."""
+    found = json.loads(text)
+    return Job(**{**found, "topics": tuple(found["topics"])})
+
+
+async def read(
+    job: Job,
+    member: int,
+    clock: Callable[[], float],
+    until: Callable[[Bus], Awaitable[object]],
+) -> None:
+    """Handle events until `until`, which is told the bus once it reads, returns."""
+    file = os.open(job.book, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     async def handle(message: Message) -> None:
-        await trio.sleep(random.random() * 0.002)
-        line = f"{message.topic} {message.key} {message.body.decode()} {name} {message.epoch}\n"
-        os.write(file, line.encode())
+        await trio.sleep(random.random() * job.pause)
+        assert message.key is not None
+        event = (message.topic, message.key, int(message.body))
+        os.write(file, line(event, member, message.position.partition, message.epoch, clock()))
 
+    try:
+        async with open_bus(job.url, topics=job.topics, **job.settings) as bus:
+            for topic in job.topics:
+                await bus.subscribe(topic, handle, group=job.group)
+            await until(bus)
+    finally:
+        os.close(file)
+
+
+async def run(job: Job) -> None:
+    """Be a process."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with (
-            open_bus(url, topics=tuple(topics), **options) as bus,
-            trio.open_nursery() as nursery,
-        ):
-            for topic in topics:
-                await bus.subscribe(topic, handle, group=group)
-            sys.stdout.write("ready\n")
-            sys.stdout.flush()
-            nursery.start_soon(end_with_the_crowd)
-            async for _ in signals:
-                break
-            nursery.cancel_scope.cancel()
-    os.close(file)
+
+        async def wait_signal(bus: Bus) -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(end_with_the_crowd)
+                if os.environ.get("CHAOS_MOVES"):
+                    nursery.start_soon(tell_moves, bus)
+                sys.stdout.write("ready\n")
+                sys.stdout.flush()
+                async for _ in signals:
+                    break
+                nursery.cancel_scope.cancel()
+
+        await read(job, os.getpid(), time.monotonic, wait_signal)
 
 
 async def end_with_the_crowd() -> None:
@@ -52,6 +103,13 @@ async def end_with_the_crowd() -> None:
     os._exit(3)
 
 
+async def tell_moves(bus: Bus) -> None:
+    """To find out what happened: which partitions come and go, and when."""
+    async with bus.open_events() as events:
+        async for event in events:
+            if isinstance(event, PartitionsAssigned | PartitionsRevoked):
+                sys.stderr.write(f"{time.monotonic():.3f} {os.getpid()} {event}\n")
+
+
 if __name__ == "__main__":
-    _, url, group, book, options, *topics = sys.argv
-    trio.run(run, url, group, book, topics, json.loads(options))
+    trio.run(run, job_of(sys.argv[1]))

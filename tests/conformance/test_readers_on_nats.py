@@ -7,7 +7,7 @@ import trio
 
 from tbus import Message, SubscriptionFailed, TopicOptions, open_bus
 from tbus._errors import ConfigurationError
-from tbus._events import PartitionsAssigned
+from tbus._events import MembersChanged, PartitionsAssigned, PartitionsRevoked
 from tbus.testing.conformance._kit import Gate, Seen, publish_text, watching
 from tests.brokers.nats import NatsServer
 
@@ -165,3 +165,49 @@ async def test_a_reader_that_ends_gives_away_at_once_what_it_is_not_handling(
             gate.open()
             await seen.wait(1)
     assert seen.text == "next"
+
+
+async def test_events_census_and_lag_tell_members_owners_epochs_and_moves(
+    shared_nats_server: NatsServer, topic: str
+) -> None:
+    gate, seen = Gate(), Seen()
+    with trio.fail_after(30):
+        async with (
+            open_bus(shared_nats_server.url) as first,
+            open_bus(shared_nats_server.url) as second,
+            watching(first) as firsts,
+            watching(second) as seconds,
+        ):
+            await first.configure_topic(topic, TopicOptions(partitions=2))
+            await first.subscribe(topic, gate, group="g")
+            for key in ("a", "b", "c", "d"):
+                await first.publish(topic, b"x", key=key)
+            await gate.wait(4)
+            alone = await firsts.wait(MembersChanged)
+            await second.subscribe(topic, seen, group="g")
+            joined = await seconds.wait(MembersChanged)
+            moving = await first.lag(topic, "g")
+            gate.open()
+            assigned = await seconds.wait(PartitionsAssigned)
+            revoked = await firsts.wait(PartitionsRevoked)
+            while any(one.heir for one in (await first.lag(topic, "g")).partitions):  # noqa: ASYNC110
+                await trio.sleep(0.01)
+            moved = await first.lag(topic, "g")
+            held = [bus.census() for bus in (first, second)]
+    # Either sees the other one as itself.
+    assert alone.members == (alone.own,)
+    assert joined.members == tuple(sorted((alone.own, joined.own)))
+    assert firsts.of(MembersChanged)[1].members == joined.members
+    # While it moves, and then.
+    [partition] = assigned.partitions
+    assert (revoked.partitions, revoked.lost) == ((partition,), False)
+    assert moving.members == moved.members == joined.members
+    heirs = {one.partition: one.heir for one in moving.partitions}
+    assert heirs == {partition: joined.own, 1 - partition: None}
+    owners = {one.partition: (one.owner, one.epoch) for one in moved.partitions}
+    assert owners == {partition: (joined.own, assigned.epoch), 1 - partition: (alone.own, 1)}
+    leases = [[h for h in census.holdings if h.kind == "lease"] for census in held]
+    assert [(lease.topic, lease.waits_for) for [lease] in leases] == [
+        (topic, f"g as {alone.own}: {1 - partition} (epoch 1)"),
+        (topic, f"g as {joined.own}: {partition} (epoch {assigned.epoch})"),
+    ]

@@ -139,13 +139,24 @@ async def _administration(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
 async def committed(bootstrap: str, group: str) -> dict[tuple[str, int], OffsetAndMetadata]:
     """All that a group has committed, by topic and partition."""
 
-    async def look(admin: AIOKafkaAdminClient) -> dict[TopicPartition, OffsetAndMetadata]:
-        await _describe(admin, group)
-        found: dict[TopicPartition, OffsetAndMetadata]
-        found = await admin.list_consumer_group_offsets(group)
-        return found
+    return await ask_admin(bootstrap, lambda admin: _committed(admin, group))
 
-    found = await ask_admin(bootstrap, look)
+
+async def wait_committed(bootstrap: str, group: str, topic: str, offset: int) -> None:
+    """Return when the group has come so far in partition 0."""
+
+    async def look(admin: AIOKafkaAdminClient) -> None:
+        while (await _committed(admin, group))[topic, 0].offset < offset:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+    await ask_admin(bootstrap, look)
+
+
+async def _committed(
+    admin: AIOKafkaAdminClient, group: str
+) -> dict[tuple[str, int], OffsetAndMetadata]:
+    await _describe(admin, group)
+    found = await admin.list_consumer_group_offsets(group)
     return {tuple(part): entry for part, entry in found.items() if entry.offset >= 0}
 
 
@@ -181,10 +192,14 @@ async def commit(
     await in_asyncio(tell)
 
 
-async def members(bootstrap: str, group: str) -> int:
-    """How many members the group has."""
-    described = await ask_admin(bootstrap, lambda admin: _describe(admin, group))
-    return len(described[5])
+async def wait_empty(bootstrap: str, group: str) -> None:
+    """Return when the group has no member."""
+
+    async def look(admin: AIOKafkaAdminClient) -> None:
+        while (await _describe(admin, group))[5]:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.05)
+
+    await ask_admin(bootstrap, look)
 
 
 async def delete_before(bootstrap: str, topic: str, offset: int, partition: int = 0) -> None:

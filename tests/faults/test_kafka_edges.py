@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import defaultdict
 from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import requires
 from operator import attrgetter
 
 import attrs
@@ -20,7 +23,7 @@ from tbus._errors import (
     PublishFailed,
     PublishRefused,
 )
-from tbus._events import PartitionsAssigned, PartitionsRevoked, RetentionTook
+from tbus._events import Event, PartitionsAssigned, PartitionsRevoked, RetentionTook
 from tbus._marks import Mark, encode
 from tbus._message import Position, Receipt
 from tbus.testing.conformance._kit import (
@@ -31,18 +34,21 @@ from tbus.testing.conformance._kit import (
     raising,
     watching,
 )
+from tbus.transports.kafka._fetching import SLICE
 from tbus.transports.kafka._partitioners import partitioner
 from tests.faults.kafka_kit import (
     add_partitions,
     commit,
     committed,
     delete_before,
+    engine_of,
     make_topic,
     member_of,
-    members,
     produce,
     records,
     transport_of,
+    wait_committed,
+    wait_empty,
 )
 
 QUICK = {"session_timeout": 2.0, "rebalance_timeout": 4.0, "drain": 1.0}
@@ -346,20 +352,23 @@ async def test_groups_of_one_process_share_their_partitions_evenly_each_by_itsel
                 assert here | there == {0, 1, 2, 3}
 
 
-def _partitions(watch, group):
-    """What a bus has of a group, by its own events."""
+def _partitions(watch, group, topic=None):
+    """What a bus has of a group's topic, by its own events."""
     held: set[int] = set()
     for event in watch.events:
-        if isinstance(event, PartitionsAssigned | PartitionsRevoked) and event.group == group:
+        if (
+            isinstance(event, PartitionsAssigned | PartitionsRevoked)
+            and event.group == group
+            and topic in (None, event.topic)
+        ):
             held = set(event.partitions) if isinstance(event, PartitionsAssigned) else set()
     return held
 
 
-async def _wait_shares(watch, group, sizes):
-    while len(_partitions(watch, group)) not in sizes:
-        watch_size = len(watch.events)
-        while len(watch.events) == watch_size:
-            await watch._more.wait()
+async def _wait_shares(watch, group, sizes, topic=None):
+    """Wait until a bus has so many partitions, by its own events."""
+    while len(_partitions(watch, group, topic)) not in sizes:
+        await watch.wait(Event, len(watch.events) + 1)
 
 
 async def test_a_member_that_comes_moves_no_more_partitions_than_it_gets(url, topic):
@@ -399,30 +408,33 @@ async def test_two_members_keep_each_key_s_order_and_repeat_nothing_that_was_don
         while count < number:
             await more.wait()
 
-    total = 1200
+    keys, total, enough = 20, 0, False
     with trio.fail_after(50):
         async with open_bus(url, kafka=QUICK) as publisher:
             await publisher.configure_topic(topic, TopicOptions(partitions=4))
-            async with open_bus(url, kafka=QUICK) as stays, trio.open_nursery() as nursery:
+            async with open_bus(url, kafka=QUICK) as stays:
                 await stays.subscribe(topic, handle, group=topic, concurrency=8)
 
                 async def publish():
+                    nonlocal total
                     async with publisher.open_publisher(max_in_flight=50) as sender:
-                        for number in range(total):
-                            await sender.send(
-                                topic, str(number // 20).encode(), key=f"key-{number % 20}"
-                            )
+                        while not enough:
+                            key, body = f"key-{total % keys}", b"%d" % (total // keys)
+                            await sender.send(topic, body, key=key)
+                            total += 1
                             await trio.sleep(0.001)
 
-                nursery.start_soon(publish)
-                for round_ in range(3):
-                    async with open_bus(url, kafka=QUICK) as goes:
-                        await goes.subscribe(topic, handle, group=topic, concurrency=8)
-                        await until(count + 150 if round_ < 2 else count + 50)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(publish)
+                    for _ in range(2):
+                        async with open_bus(url, kafka=QUICK) as goes:
+                            await goes.subscribe(topic, handle, group=topic, concurrency=8)
+                            await until(count + 100)
+                    enough = True
                 await until(total)
-    assert set(completed) == {f"key-{number}" for number in range(20)}
-    for key, numbers in completed.items():
-        assert numbers == list(range(total // 20)), key
+    for number in range(keys):
+        key = f"key-{number}"
+        assert completed[key] == list(range(len(range(number, total, keys)))), key
 
 
 async def test_partitions_change_hands_only_when_running_handlers_have_ended(url, topic):
@@ -452,31 +464,30 @@ async def test_partitions_change_hands_only_when_running_handlers_have_ended(url
 async def test_a_handler_that_outlasts_the_drain_is_cancelled_and_its_message_comes_again(
     url, topic
 ):
-    began, ended = [], []
+    gate, again = Gate(), Seen()
     cancelled = trio.Event()
 
-    async def stubborn(message):
-        began.append(message)
+    async def handle(message):
+        if cancelled.is_set():
+            again.add(message)
+            return
         try:
-            await trio.sleep_forever()
+            await gate(message)
         finally:
             cancelled.set()
-
-    async def prompt(message):
-        ended.append(message)
 
     with trio.fail_after(30):
         async with open_bus(url, kafka={**QUICK, "drain": 0.2}) as one:
             await publish_text(one, topic, "a")
-            await one.subscribe(topic, stubborn, group=topic)
-            while not began:
-                await trio.testing.wait_all_tasks_blocked(0.01)
+            await one.subscribe(topic, handle, group=topic)
+            await gate.wait(1)
+            [first] = gate.inside
             async with open_bus(url, kafka=QUICK) as two:
-                subscribing = trio.CancelScope()
-                with subscribing:
-                    await two.subscribe(topic, prompt, group=topic)
-                await cancelled.wait()
-    assert all(message.attempt == 1 for message in began + ended)
+                await two.subscribe(topic, handle, group=topic)
+                await again.wait(1)
+    [message] = again.messages
+    assert message.position == first.position
+    assert message.attempt == first.attempt == 1
 
 
 async def test_a_member_with_a_name_may_restart_without_anybody_else_s_partitions_moving(
@@ -489,7 +500,7 @@ async def test_a_member_with_a_name_may_restart_without_anybody_else_s_partition
             await stays.configure_topic(topic, TopicOptions(partitions=2))
             await stays.subscribe(topic, seen, group=topic)
             named = {**settings, "instance": f"{topic}-one"}
-            for number in range(3):
+            for number in range(2):
                 async with open_bus(url, kafka=named) as restarts, watching(restarts) as its:
                     await restarts.subscribe(topic, seen, group=topic)
                     await its.wait(PartitionsAssigned)
@@ -538,9 +549,10 @@ async def test_a_topic_may_be_closed_and_opened_again_at_once_beside_another_one
     stays, comes = Seen(), Seen()
     other = f"{topic}-other"
     with trio.fail_after(30):
-        async with open_bus(url, kafka=QUICK) as bus, watching(bus) as watch:
+        async with open_bus(url, kafka=QUICK) as bus:
             await bus.subscribe(topic, stays, group=topic)
             again = await bus.subscribe(other, comes, group=topic)
+            client = member_of(bus, topic)._client
             for number in range(1, 5):
                 await again.close()
                 again = await bus.subscribe(other, comes, group=topic)
@@ -548,8 +560,117 @@ async def test_a_topic_may_be_closed_and_opened_again_at_once_beside_another_one
                 await bus.publish(other, b"x", key="k")
                 await stays.wait(number)
                 await comes.wait(number)
-            assert not [one for one in watch.of(PartitionsRevoked) if one.lost]
+            assert member_of(bus, topic)._client is client, "it had to be replaced"
     assert stays.text == comes.text == "xxxx"
+
+
+async def test_a_topic_may_be_closed_while_another_one_s_partitions_are_taken_over(
+    url, topic, monkeypatch
+):
+    """aiokafka's coordination dies, cancelled, where it cancels a heartbeat that has not begun."""
+    everyone = Seen()
+    here, there = Seen(everyone), Seen(everyone)
+    entered, released = trio.Event(), asyncio.Event()
+    with trio.fail_after(30):
+        async with open_bus(url, kafka=QUICK) as one, watching(one) as watch:
+            await one.configure_topic(topic, TopicOptions(partitions=2))
+            await one.subscribe(topic, here, group=topic)
+            closed = await one.subscribe(f"{topic}-other", Seen(), group=topic)
+            member, bridge = member_of(one, topic), transport_of(one)._bridge
+            client, take_over = member._client, member._take_over
+
+            async def take_over_later(*args):
+                bridge.post(entered.set)
+                await released.wait()
+                return await take_over(*args)
+
+            monkeypatch.setattr(member, "_take_over", take_over_later)
+            async with open_bus(url, kafka=QUICK) as two, trio.open_nursery() as nursery:
+                nursery.start_soon(partial(two.subscribe, topic, there, group=topic))
+                await entered.wait()
+                await closed.close()
+                bridge.submit(released.set)
+                await _wait_shares(watch, topic, {1}, topic)
+                await publish_pairs(two, topic, [(letter, letter) for letter in LETTERS])
+                await everyone.wait(len(LETTERS))
+            assert member._client is client, "it had to be replaced"
+    assert here.messages
+    assert there.messages
+
+
+async def test_a_topic_may_be_closed_in_the_moment_that_partitions_are_given(
+    url, topic, monkeypatch
+):
+    """aiokafka's fetcher dies where what it was given is gone before it has looked."""
+    seen = Seen()
+    with trio.fail_after(30):
+        async with open_bus(url, kafka=QUICK) as bus:
+            await bus.subscribe(topic, seen, group=topic)
+            first = await bus.subscribe(f"{topic}-1", Seen(), group=topic)
+            await bus.subscribe(f"{topic}-2", Seen(), group=topic)
+            member = member_of(bus, topic)
+            client, last = member._client, member.topics[f"{topic}-2"]
+            state = client._subscription
+            give = state.assign_from_subscribed
+            given = trio.Event()
+
+            def close_and_give(assignment):
+                monkeypatch.undo()
+                member._start(engine_of(bus).close_feed, last)  # in the next pass, before all else
+                transport_of(bus)._bridge.post(given.set)
+                give(assignment)
+
+            monkeypatch.setattr(state, "assign_from_subscribed", close_and_give)
+            await first.close()
+            await given.wait()
+            await publish_text(bus, topic, "abc")
+            await seen.wait(3)
+            assert member._client is client, "it had to be replaced"
+    assert seen.text == "abc"
+
+
+async def test_a_topic_whose_closing_is_cut_off_is_left_to_the_other_members(
+    url, topic, monkeypatch
+):
+    """Its partitions would go on being this member's, and nobody would read them."""
+    entered = trio.Event()
+    with trio.fail_after(20):
+        async with open_bus(url, kafka=QUICK) as bus:
+            await bus.subscribe(topic, Seen(), group=topic)
+            await bus.subscribe(f"{topic}-other", Seen(), group=topic)
+            member, bridge = member_of(bus, topic), transport_of(bus)._bridge
+
+            async def commit():
+                bridge.post(entered.set)
+                await asyncio.sleep(3600)
+
+            with monkeypatch.context() as patched:
+                patched.setattr(member._committer, "commit", commit)
+                close = partial(engine_of(bus).close_feed, member.topics[f"{topic}-other"])
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(bridge.call, close)
+                    await entered.wait()
+                    nursery.cancel_scope.cancel()
+            await bridge.call(close)  # which waits for the one before
+            assert member._client.subscription() == {topic}
+
+
+@pytest.mark.parametrize("moment", ["_take_over", "_give_up"])
+async def test_a_bug_in_the_middle_of_a_rebalance_ends_the_bus(url, topic, monkeypatch, moment):
+    """aiokafka logs what a listener raises, and goes on: the group would just stand still."""
+
+    async def stumble(*args, **kwargs):
+        raise ZeroDivisionError("a bug")
+
+    with trio.fail_after(20), raising(BusError, "a bug") as raised:
+        async with open_bus(url, kafka=QUICK) as bus:
+            await bus.subscribe(topic, Seen(), group=topic)
+            monkeypatch.setattr(member_of(bus, topic), moment, stumble)
+            async with open_bus(url, kafka=QUICK) as two:
+                await two.subscribe(topic, Seen(), group=topic)
+                await trio.sleep_forever()
+    [cause] = raised.error.causes
+    assert isinstance(cause, ZeroDivisionError)
 
 
 @pytest.mark.parametrize("task", ["_coordinator._coordination_task", "_fetcher._fetch_task"])
@@ -602,6 +723,115 @@ async def test_partitions_that_were_lost_with_no_room_left_are_read_on_when_they
                 free.set()
                 await seen.wait(8)
     assert seen.text == "abcdefgh"
+
+
+# --- what the client holds ---------------------------------------------------------------
+
+
+async def test_nothing_is_left_to_the_client_s_defaults_that_would_lose_something(url, topic):
+    """They store with one copy, number nothing, and commit what nobody has handled yet."""
+    seen = Seen()
+    with trio.fail_after(20):
+        async with open_bus(url) as bus:
+            await bus.subscribe(topic, seen, group=topic)
+            await bus.subscribe(topic, seen, start="earliest")
+            await bus.publish(topic, b"x")
+            await seen.wait(2)
+            engine = engine_of(bus)
+            producer = engine._producers.current
+            assert producer is not None
+            sender = producer.client._sender
+            readers = [member_of(bus, topic)._client, *(s._client for s in engine._solos.values())]
+    assert sender._acks == -1, "not by every copy"
+    assert sender._txn_manager is not None, "not idempotent"
+    assert len(readers) == 2
+    assert not any(reader._enable_auto_commit for reader in readers)
+    assert {reader._auto_offset_reset for reader in readers} == {"none"}
+
+
+def test_no_client_older_than_the_one_whose_batches_wait_as_told_is_asked_for():
+    wanted = [one for one in requires("tbus") or () if one.startswith("aiokafka")]
+    assert {one.partition(";")[0] for one in wanted} == {"aiokafka>=0.14"}
+
+
+async def test_a_reader_that_goes_away_is_not_counted_as_one_that_waits(url, topic):
+    """Of a call that is cancelled the client thinks for ever that it still reads."""
+    with trio.fail_after(20):
+        async with open_bus(url) as bus:
+            await bus.publish(topic, b"x")
+            async with bus.open_messages(topic, group=topic, start="earliest") as messages:
+                state = member_of(bus, topic)._client._subscription
+
+                async def count():
+                    return state._fetch_count
+
+                for number in range(12):
+                    with trio.move_on_after(0.0005 * 1.5**number):
+                        async for message in messages:
+                            async with message:
+                                await bus.publish(topic, b"x")
+                    assert await transport_of(bus)._bridge.call(count) == 0
+
+
+async def test_what_was_fetched_for_a_partition_without_room_is_kept_while_others_are_read(
+    url, topic
+):
+    """Asked for everything, the client would throw it away, and fetch it again and again."""
+    gate, full, free = Gate(), Seen(), Seen()
+
+    async def handle(message):
+        await gate(message)
+        full.add(message)
+
+    count, other = 3 * SLICE, f"{topic}-other"
+    with trio.fail_after(20):
+        async with open_bus(url) as bus:
+            await publish_pairs(bus, topic, [("k", f"{number}") for number in range(count)])
+            await bus.subscribe(other, free, group=topic)
+            await bus.subscribe(topic, handle, group=topic, max_in_flight=50, order="none")
+            await gate.wait(50)
+            kept = member_of(bus, topic)._client._fetcher._records
+            before = kept[topic, 0]
+            await publish_text(bus, other, LETTERS)
+            await free.wait(len(LETTERS))
+            assert kept[topic, 0] is before
+            gate.open()
+            await full.wait(count)
+    assert {int(body) for body in full.bodies} == set(range(count))
+    assert len(full.bodies) == count
+
+
+async def test_a_commit_that_was_cut_off_and_happened_does_no_harm(url, server, topic, monkeypatch):
+    """Cancelling one does not take it back."""
+    seen, again = Seen(), Seen()
+    cut = trio.Semaphore(0)
+    monkeypatch.setattr("tbus.transports.kafka._committer.COMMIT_WAIT", 0.05)
+    with trio.fail_after(20):
+        async with open_bus(url) as bus:
+            await bus.subscribe(topic, seen, group=topic)
+            coordinator = member_of(bus, topic)._client._coordinator
+            commit_offsets = coordinator._do_commit_offsets
+
+            async def commit_and_hang(*args):
+                await commit_offsets(*args)
+                transport_of(bus)._bridge.post(cut.release)
+                await asyncio.sleep(3600)
+
+            with monkeypatch.context() as patched:
+                patched.setattr(coordinator, "_do_commit_offsets", commit_and_hang)
+                for number, letter in enumerate("abc"):
+                    await publish_text(bus, topic, letter)
+                    await seen.wait(number + 1)
+                    await cut.acquire()
+            await publish_text(bus, topic, "def")
+            await seen.wait(6)
+            await wait_committed(server, topic, topic, 6)
+        async with open_bus(url) as bus:
+            await publish_text(bus, topic, "g")
+            await bus.subscribe(topic, again, group=topic)
+            await again.wait(1)
+    assert seen.text == "abcdef"
+    assert again.text == "g"
 
 
 # --- publishing --------------------------------------------------------------------------
@@ -753,5 +983,4 @@ async def test_a_subscribe_cancelled_at_any_moment_leaves_no_member_in_the_group
             seen = Seen()
             await bus.subscribe(topic, seen, group=f"{topic}-after")
             await seen.wait(1)
-            while await members(server, topic) > 0:
-                pass
+            await wait_empty(server, topic)

@@ -15,14 +15,23 @@ import trio.testing
 from tbus import TopicOptions, open_bus
 from tbus._errors import OutcomeUnknown, TbusError, TransportLost
 from tbus._events import Connected, ConnectionLost
+from tbus._retry import Backoff
 from tbus.testing import take_census
 from tbus.testing.conformance._kit import Gate, Seen, publish_pairs, publish_text, watching
 from tests import census
 from tests.brokers.kafka import KafkaCluster
-from tests.faults.kafka_kit import Traffic, committed, engine_of, records
+from tests.faults.kafka_kit import Traffic, committed, engine_of, records, wait_committed
 
-QUICK = {"session_timeout": 4.0, "rebalance_timeout": 4.0, "drain": 1.0}
+QUICK = {
+    "session_timeout": 4.0,
+    "rebalance_timeout": 4.0,
+    "drain": 1.0,
+    "reconnect": Backoff(maximum=0.5),
+}
 LETTERS = "abcdefghijklmnopqrst"
+
+METADATA_LIMIT = 48
+"""Bytes that the broker takes with a commit: far less than by default."""
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +45,7 @@ def _module_node(tmp_path_factory):
             node = KafkaCluster(
                 tmp_path_factory.mktemp("kafka"),
                 distribution=distribution,
+                settings={"offset.metadata.max.bytes": str(METADATA_LIMIT)},
                 owned=census.owned_by_the_harness,
             )
         node.mend()
@@ -169,7 +179,7 @@ async def test_a_bus_tells_within_seconds_that_its_broker_is_gone_and_that_it_is
             assert trio.current_time() - died < 5.0
             assert bus.health().state == "disconnected"
             with pytest.raises((OutcomeUnknown, TransportLost)):
-                await bus.publish(topic, b"?", key="other", timeout=2.0)
+                await bus.publish(topic, b"?", key="other", timeout=0.1)
             await node.start_meanwhile()
             back = await watch.wait(Connected)
             assert bus.health().state == "connected"
@@ -205,13 +215,41 @@ async def test_what_was_done_while_the_broker_was_away_is_committed_when_it_is_b
             gate.open()
             await seen.wait(len(LETTERS))
             await node.start_meanwhile()
-            while (await committed(node.bootstrap, topic))[topic, 0].offset < len(LETTERS):
-                pass
+            await wait_committed(node.bootstrap, topic, topic, len(LETTERS))
         async with open_bus(url, kafka=QUICK) as bus:
             await bus.subscribe(topic, again, group=topic)
             await publish_text(bus, topic, "!")
             await again.wait(1)
     assert again.text == "!"
+
+
+async def test_a_broker_that_takes_less_metadata_gets_shorter_marks(node, url, topic):
+    gate, first, second = Gate(), Seen(), Seen()
+
+    async def handle(message):
+        if message.key == "slow":
+            await gate(message)
+        first.add(message)
+
+    with trio.fail_after(30):
+        # No commit but the last one: it must find the way by itself.
+        async with open_bus(url, grace=0.0, kafka={"commit_interval": 60.0}) as bus:
+            await publish_pairs(bus, topic, [(one, "before") for one in LETTERS])
+            for number in range(100):
+                await publish_pairs(bus, topic, [("slow", "x"), (f"{number}", "x")])
+            await bus.subscribe(topic, handle, group=topic)
+            await first.wait(len(LETTERS) + 100)
+        entry = (await committed(node.bootstrap, topic))[topic, 0]
+        async with open_bus(url) as bus:
+            await bus.publish(topic, b"last")
+            await bus.subscribe(topic, second, group=topic)
+            while b"last" not in second.bodies:
+                await second.wait(len(second.messages) + 1)
+    assert entry.offset == len(LETTERS)
+    assert 0 < len(entry.metadata) <= METADATA_LIMIT
+    assert b"before" not in second.bodies
+    assert len([message for message in second.messages if message.key == "slow"]) == 100
+    assert len(second.messages) < 201, "the mark said nothing"
 
 
 # --- nobody there ------------------------------------------------------------------------
@@ -281,46 +319,6 @@ async def test_subscribing_cancelled_at_any_moment_leaves_nothing(url, topic):
                 await bus.subscribe(topic, Seen(), group=f"{topic}-{number}")
         left = take_census().beyond(before)
         assert not left, number
-
-
-# --- a broker with other limits ----------------------------------------------------------
-
-
-async def test_a_broker_that_takes_less_metadata_gets_shorter_marks(
-    kafka_distribution, tmp_path, topic
-):
-    limit = 48
-    settings = {"offset.metadata.max.bytes": str(limit)}
-    gate, first, second = Gate(), Seen(), Seen()
-
-    async def handle(message):
-        if message.key == "slow":
-            await gate(message)
-        first.add(message)
-
-    with KafkaCluster(tmp_path / "kafka", distribution=kafka_distribution, settings=settings) as it:
-        url = f"kafka://{it.bootstrap}"
-        with trio.fail_after(30):
-            # No commit but the last one: it must find the way by itself.
-            async with open_bus(url, grace=0.0, kafka={"commit_interval": 60.0}) as bus:
-                for one in LETTERS:
-                    await bus.publish(topic, b"before", key=one)
-                for number in range(200):
-                    slow = number % 2 == 0
-                    await bus.publish(topic, b"x", key="slow" if slow else f"{number}")
-                await bus.subscribe(topic, handle, group=topic)
-                await first.wait(len(LETTERS) + 100)
-            entry = (await committed(it.bootstrap, topic))[topic, 0]
-            async with open_bus(url) as bus:
-                await bus.subscribe(topic, second, group=topic)
-                await second.wait(100)
-                while (await bus.lag(topic, topic)).messages:
-                    pass
-    assert entry.offset == len(LETTERS)
-    assert 0 < len(entry.metadata) <= limit
-    assert not [message for message in second.messages if message.body == b"before"]
-    assert len([message for message in second.messages if message.key == "slow"]) == 100
-    assert len(second.messages) < 200, "the mark said nothing"
 
 
 # --- the end of the only broker, and of this file's: nobody starts it again -----------------

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import socket
+
 import pytest
 import trio
 
@@ -10,6 +13,8 @@ from tbus._errors import TransportLost
 from tbus._events import Connected, ConnectionLost, FeedReset, TopicMade
 from tbus.testing import take_census
 from tbus.testing.conformance._kit import Gate, Seen, publish_text, watching
+from tests.brokers.harness import ask
+from tests.brokers.nats import NatsServer
 from tests.brokers.proxy import Direction
 
 
@@ -173,3 +178,45 @@ async def test_a_hundred_thousand_messages_on_one_subscription_delay_another_by_
                 await trio.sleep(0.01)
     assert len(waited) > 10
     assert max(waited) < 1.0
+
+
+async def test_what_the_group_has_acknowledged_is_not_called_lost(nats_server, topic):
+    """The server may still be taking acknowledgements in when it is set back, and then begins
+    behind the floor that it has told. Here another program acknowledges in between."""
+    gate, seen = Gate(), Seen()
+
+    async def handle(message):
+        await gate(message)
+        await seen(message)
+
+    with trio.fail_after(20):
+        async with open_bus(nats_server.url) as bus:
+            await bus.subscribe(topic, handle, group="g", max_in_flight=1)
+            await publish_text(bus, topic, "abcd")
+            await gate.wait(1)
+            config = ask(nats_server, f"$JS.API.CONSUMER.INFO.{topic}.g")["config"]
+            body = {"stream_name": topic, "config": {**config, "max_ack_pending": 2}}
+            assert "error" not in ask(nats_server, f"$JS.API.CONSUMER.CREATE.{topic}.g", body)
+            acknowledge_next(nats_server, f"{topic}.g", config["priority_groups"][0])
+            gate.open()
+            await seen.wait(3)
+    assert seen.text == "acd"
+
+
+def acknowledge_next(server: NatsServer, consumer: str, group: str) -> None:
+    """Pull one message as another program would, and acknowledge it."""
+    body = json.dumps({"batch": 1, "group": group}).encode()
+    with socket.create_connection(("127.0.0.1", server.port), 5.0) as connection:
+        connection.sendall(
+            b'CONNECT {"verbose":false,"headers":true}\r\nSUB answer 1\r\n'
+            + f"PUB $JS.API.CONSUMER.MSG.NEXT.{consumer} answer {len(body)}\r\n".encode()
+            + body
+            + b"\r\n"
+        )
+        lines = connection.makefile("rb")
+        while not (line := lines.readline()).startswith((b"MSG ", b"HMSG ")):
+            pass
+        reply = line.split(b" ")[3]
+        connection.sendall(b"PUB %b 4\r\n+ACK\r\nPING\r\n" % reply)
+        while not lines.readline().startswith(b"PONG"):
+            pass

@@ -1,0 +1,1 @@
+"""What breaks. A deed is done on a stage, and has the time that the stage says."""
