@@ -12,11 +12,13 @@ from collections.abc import Sequence
 import click
 
 from .._errors import TbusError
+from ._bench_command import bench
 from ._dead import dead
 from ._demo_command import demo
 from ._doctor import doctor
 from ._escape import escaped
 from ._pub_sub import pub, sub
+from ._top_command import top
 from ._topics import lag, topics
 
 _LOG_LINES = 3
@@ -35,13 +37,13 @@ def _version() -> str:
 )
 @click.version_option(_version(), prog_name="tbus", message="%(prog)s %(version)s")
 def app() -> None:
-    """An event bus over NATS JetStream and memory.
+    """An event bus over NATS JetStream, Kafka and memory.
 
     Begin with `tbus demo`: it needs nothing but this package.
     """
 
 
-for _command in (demo, pub, sub, topics, lag, dead, doctor):
+for _command in (demo, pub, sub, topics, lag, top, dead, bench, doctor):
     app.add_command(_command)
 
 

@@ -1,0 +1,33 @@
+"""A task that runs while a block does, in which nobody sees a nursery."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import trio
+
+
+@asynccontextmanager
+async def running_beside(
+    function: Callable[[], Awaitable[None]], name: str
+) -> AsyncIterator[trio.CancelScope]:
+    """Run a function while the block runs; it is cancelled when the block ends. The function must
+    not fail; what the block raises leaves as itself, and not in an exception group.
+
+    Returns:
+        a scope around both: cancelled, it ends the block quietly.
+    """
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(function, name=name)
+        try:
+            yield nursery.cancel_scope
+        except Exception as error:  # noqa: BLE001 - raised again outside the nursery
+            failure = error
+        nursery.cancel_scope.cancel()
+    try:
+        if failure is not None:
+            raise failure
+    finally:
+        del failure  # it would hold this frame, which holds it
