@@ -1,7 +1,9 @@
 """The command line.
 
 `python -m benchmarks NAME... [--rounds N] [--json FILE] [--quick]` measures and prints a page;
-`python -m benchmarks report FILE` prints the page of an earlier run.
+`python -m benchmarks report` makes pages and plots of what earlier runs wrote, `python -m
+benchmarks compare BEFORE AFTER` says what has changed outside the noise. What presses has options
+of its own: `python -m benchmarks pressure|leaks|scale|soak --help`.
 """
 
 from __future__ import annotations
@@ -19,17 +21,33 @@ import trio
 
 from tbus.servers import open_kafka_server, open_nats_server
 
+from . import stress
+from .comparisons import COMPARISONS
 from .contestants import run
 from .machine import describe
 from .page import page
+from .reading import compare, report
 from .results import NAMES, measure
+from .soak import soaking
 from .workload import Job
 
 QUICK = (0.05, 2)
 """Share of the work, and rounds, for a look."""
 
 
-WITHOUT_SERVER = {"memory", "fairness"}
+OVER_FILES = {"report": report, "compare": compare}
+"""What reads result files and measures nothing."""
+
+WITHOUT_SERVER = {"memory", "memory-waiting", "fairness"}
+
+
+GROUPS = {
+    "all": NAMES,
+    "versus": tuple(COMPARISONS),
+    "versus-nats": ("publish", "latency", "consume", "arrival", "loaded"),
+    "versus-kafka": tuple(name for name in COMPARISONS if name.startswith("kafka-")),
+}
+"""Names that stand for several."""
 
 
 def over_kafka(name: str) -> bool:
@@ -65,20 +83,23 @@ def main() -> None:
         name, topic, count = sys.argv[2:]
         print(json.dumps(run(name, Job(os.environ["TBUS_BENCH_URL"], topic, int(count)))))
         return
+    if sys.argv[1:2] == ["soaking"]:  # a process of `soak`, not for people
+        soaking(sys.argv[2])
+        return
+    if sys.argv[1:2] and sys.argv[1] in stress.STRESSES:
+        stress.main(sys.argv[1:])
+        return
+    if sys.argv[1:2] and sys.argv[1] in OVER_FILES:
+        sys.exit(OVER_FILES[sys.argv[1]](sys.argv[2:]))
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="+", help=f"{', '.join(NAMES)}, all, or: report FILE")
+    parser.add_argument("what", nargs="+", metavar="NAME", help=", ".join([*NAMES, *GROUPS]))
     parser.add_argument("--rounds", type=int, default=5, help="how often each runs (5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--quick", action="store_true", help="a twentieth, two rounds: for a look")
     arguments = parser.parse_args()
-    if arguments.what[0] == "report":
-        if len(arguments.what) != 2:
-            parser.error("report takes one file")
-        print(page(json.loads(Path(arguments.what[1]).read_text())), end="")
-        return
-    names = list(NAMES) if arguments.what == ["all"] else arguments.what
+    names = [name for what in arguments.what for name in GROUPS.get(what, (what,))]
     if unknown := [name for name in names if name not in NAMES]:
-        parser.error(f"there is no {unknown[0]!r}; there are: {', '.join(NAMES)}, all, report")
+        parser.error(f"there is no {unknown[0]!r}; there are: {', '.join([*NAMES, *GROUPS])}")
     if arguments.rounds < 1:
         parser.error("--rounds: at least 1")
     scale, rounds = QUICK if arguments.quick else (1.0, arguments.rounds)

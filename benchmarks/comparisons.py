@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .kafka_plans import KAFKA_CONSUME, KAFKA_HANDLERS, KAFKA_PIPELINE, KAFKA_PUBLISH
-from .plans import CONSUME, LATENCY, MEMORY, PUBLISH, Comparison
+from .nats_ownership import OWNER_IDLE, OWNER_OF_ONE, OWNER_OF_TWELVE
+from .plans import ARRIVAL, CONSUME, LATENCY, LOADED, MEMORY, MEMORY_WAITING, PUBLISH, Comparison
 
 COMPARISONS: Mapping[str, Comparison] = {
     comparison.name: comparison
@@ -13,7 +14,13 @@ COMPARISONS: Mapping[str, Comparison] = {
         PUBLISH,
         LATENCY,
         CONSUME,
+        ARRIVAL,
+        LOADED,
         MEMORY,
+        MEMORY_WAITING,
+        OWNER_OF_ONE,
+        OWNER_OF_TWELVE,
+        OWNER_IDLE,
         KAFKA_PUBLISH,
         KAFKA_PIPELINE,
         KAFKA_CONSUME,

@@ -62,7 +62,7 @@ async def _consume_tbus(job: Job, max_in_flight: int) -> Figures:
 # --- nats-py -----------------------------------------------------------------------------
 
 
-class _Needed(msgspec.Struct):
+class Needed(msgspec.Struct):
     """What the handler needs of an envelope."""
 
     aggregate_id: str
@@ -71,7 +71,7 @@ class _Needed(msgspec.Struct):
 
 async def consume_nats_py(job: Job) -> Figures:
     seen = Observer(job.count)
-    decode = msgspec.json.Decoder(_Needed).decode
+    decode = msgspec.json.Decoder(Needed).decode
 
     def handle(message: Msg) -> None:
         event = decode(message.data)

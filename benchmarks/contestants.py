@@ -9,18 +9,24 @@ from functools import partial
 import trio
 
 from . import (
+    arrival,
     consuming,
     fairness,
     holdings,
     in_memory,
+    kafka_confluent,
     kafka_consuming,
     kafka_kills,
     kafka_loops,
     kafka_publishing,
+    loaded,
     publishing,
 )
 from .kafka_workload import kafka_standing, kafka_stored
+from .nats_ownership import OWNERS
 from .plans import SIDES, SLICES
+from .pressure import PRESSURES
+from .scale import SCALES
 from .workload import Figures, Job, standing, stored
 
 Contestant = Callable[[Job], Awaitable[Figures]]
@@ -38,9 +44,20 @@ ON_ASYNCIO: dict[str, Contestant] = {
         consuming.consume_bare_pulls,
         consuming.consume_faststream,
         consuming.consume_faststream_batch,
+        arrival.arrival_nats_py_fetch,
+        arrival.arrival_nats_py_push,
+        arrival.arrival_faststream,
+        loaded.loaded_nats_py_fetch,
+        loaded.loaded_nats_py_push,
         kafka_publishing.kafka_publish_aiokafka,
         kafka_publishing.kafka_publish_aiokafka_with_id,
         kafka_publishing.kafka_publish_faststream,
+        kafka_confluent.kafka_publish_confluent,
+        kafka_confluent.kafka_publish_confluent_eager,
+        kafka_confluent.kafka_publish_confluent_aio,
+        kafka_confluent.kafka_publish_confluent_pipelined,
+        kafka_confluent.kafka_consume_confluent,
+        kafka_confluent.kafka_consume_confluent_needed,
         kafka_publishing.kafka_publish_aiokafka_pipelined,
         kafka_publishing.kafka_publish_aiokafka_pipelined_tuned,
         kafka_consuming.kafka_consume_aiokafka,
@@ -62,8 +79,12 @@ ON_TRIO: dict[str, Contestant] = {
         publishing.latency_tbus,
         consuming.consume_tbus,
         consuming.consume_tbus_more_in_flight,
+        arrival.arrival_tbus,
+        loaded.loaded_tbus,
         in_memory.memory_tbus,
         in_memory.memory_tbus_checked,
+        in_memory.memory_tbus_waiting,
+        in_memory.memory_bare_waiting,
         holdings.holdings,
         kafka_publishing.kafka_publish_tbus,
         kafka_publishing.kafka_publish_tbus_envelopes,
@@ -94,6 +115,10 @@ for _busy in SIDES:
             ON_TRIO[crossing_name(_busy, _slice, _fair)] = partial(
                 fairness.crossing, busy=_busy, milliseconds=_slice, fair=_fair
             )
+
+ON_TRIO.update(OWNERS)
+ON_TRIO.update(PRESSURES)
+ON_TRIO.update(SCALES)
 
 
 def run(name: str, job: Job) -> Figures:
@@ -133,6 +158,7 @@ def faults(figures: Figures, count: int) -> str:
         "num_pending": 0,
         "num_ack_pending": 0,
         "num_redelivered": 0,
+        "left": 0,
     }
     return ", ".join(
         f"{name} should be {value}"

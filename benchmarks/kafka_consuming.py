@@ -76,7 +76,7 @@ async def kafka_consume_tbus_waiting(job: Job) -> Figures:
 # --- aiokafka ----------------------------------------------------------------------------
 
 
-class _Needed(msgspec.Struct):
+class Needed(msgspec.Struct):
     """What the handler needs of an envelope."""
 
     aggregate_id: str
@@ -97,7 +97,7 @@ async def kafka_consume_aiokafka(job: Job) -> Figures:
 
 async def kafka_consume_aiokafka_needed(job: Job) -> Figures:
     seen = Timed(job)
-    decode = msgspec.json.Decoder(_Needed).decode
+    decode = msgspec.json.Decoder(Needed).decode
 
     async def handle(record: ConsumerRecord) -> None:
         event = decode(record.value)

@@ -15,7 +15,9 @@ KAFKA_PUBLISH = Comparison(
         ' wait for every receipt. All promise the same: `acks="all"` and an idempotent producer.'
         " **The fair peer is aiokafka**, `await (await producer.send(...))`, with its defaults"
         " otherwise. tbus gives every event an id, too, in a header; so does the second row of"
-        " aiokafka."
+        " aiokafka. confluent-kafka is librdkafka, C in threads of its own, and sends no id here:"
+        " as its example for asyncio shows it, a thread polls and sets the futures. It waits 5 ms"
+        " for a batch to fill, its default; in the row below it does not."
     ),
     count=60_000,
     figures={"rate": "events/s"},
@@ -23,13 +25,12 @@ KAFKA_PUBLISH = Comparison(
         Contestant("kafka_publish_tbus", "tbus on Trio, `bus.publish` of bytes"),
         Contestant("kafka_publish_aiokafka", "aiokafka, `await (await producer.send())`"),
         Contestant("kafka_publish_aiokafka_with_id", "aiokafka, the same with an id in a header"),
+        Contestant("kafka_publish_confluent", "confluent-kafka, `produce`, futures"),
+        Contestant("kafka_publish_confluent_eager", "confluent-kafka, the same, `linger.ms=0`"),
         Contestant("kafka_publish_faststream", "FastStream, `broker.publish`", share=0.25),
         Contestant("kafka_publish_tbus_envelopes", "tbus on Trio, `bus.publish` of envelopes"),
     ),
-    targets=(
-        Target("at least", 0.9, "rate", "kafka_publish_aiokafka"),
-        Target("at least", 1.0, "rate", "kafka_publish_aiokafka", fair=False),
-    ),
+    targets=(Target("at least", 1.0, "rate", "kafka_publish_aiokafka"),),
     topic="empty",
     partitions=3,
 )
@@ -41,7 +42,9 @@ KAFKA_PIPELINE = Comparison(
         "One task sends the same bodies, each with its key, and waits for all receipts at the"
         ' end. All promise the same: `acks="all"` and an idempotent producer. **The fair peer is'
         " aiokafka**, `await producer.send(...)` with the futures gathered, with its defaults"
-        " otherwise; beside it with batches as large as tbus makes them."
+        " otherwise; beside it with batches as large as tbus makes them. confluent-kafka does it in"
+        " a plain function, which blocks its thread: `produce` and `poll(0)`; and with its"
+        " `AIOProducer`; with its defaults otherwise."
     ),
     count=60_000,
     figures={"rate": "events/s"},
@@ -51,11 +54,12 @@ KAFKA_PIPELINE = Comparison(
         Contestant(
             "kafka_publish_aiokafka_pipelined_tuned", "aiokafka, the same, `max_batch_size=524288`"
         ),
+        Contestant(
+            "kafka_publish_confluent_pipelined", "confluent-kafka, `produce`, `poll(0)`, blocking"
+        ),
+        Contestant("kafka_publish_confluent_aio", "confluent-kafka, `AIOProducer`"),
     ),
-    targets=(
-        Target("at least", 0.9, "rate", "kafka_publish_aiokafka_pipelined"),
-        Target("at least", 1.0, "rate", "kafka_publish_aiokafka_pipelined", fair=False),
-    ),
+    targets=(Target("at least", 1.0, "rate", "kafka_publish_aiokafka_pipelined"),),
     topic="empty",
     partitions=3,
 )
@@ -72,6 +76,10 @@ KAFKA_CONSUME = Comparison(
         " same handler for one record after another; the next row decodes only the two fields that"
         " the handler needs. FastStream commits after each message (or batch) that was handled,"
         " which is its only way to acknowledge after handling; it gets a tenth of the events."
+        " confluent-kafka is a loop in a plain function, whose handler is one too: it fetches and"
+        " parses in C, in threads of its own, but what one handler waits for, all wait for. What a"
+        " client fetches before the first event is handled, the clock does not see; librdkafka"
+        " fetches most ahead (100,000 messages)."
     ),
     count=100_000,
     figures={"rate": "events/s"},
@@ -80,6 +88,11 @@ KAFKA_CONSUME = Comparison(
         Contestant("kafka_consume_aiokafka", "aiokafka, `getmany`, whole envelope, handler"),
         Contestant("kafka_consume_aiokafka_needed", "aiokafka, `getmany`, two fields, handler"),
         Contestant("kafka_consume_aiokafka_json", "aiokafka, `getmany`, json, handler"),
+        Contestant("kafka_consume_confluent", "confluent-kafka, `consume(500)`, whole envelope"),
+        Contestant(
+            "kafka_consume_confluent_needed",
+            "confluent-kafka, `consume(500)`, two fields",
+        ),
         Contestant(
             "kafka_consume_faststream", "FastStream, handler, then commit", FASTSTREAM_SHARE
         ),
@@ -87,10 +100,8 @@ KAFKA_CONSUME = Comparison(
         Contestant("kafka_consume_tbus_more_in_flight", "tbus on Trio, `max_in_flight=4000`"),
     ),
     targets=(
-        Target("at least", 0.8, "rate", "kafka_consume_aiokafka"),
-        Target("at least", 1.0, "rate", "kafka_consume_aiokafka", fair=False),
-        Target("at least", 5.0, "rate", "kafka_consume_faststream"),
-        Target("at least", 8.0, "rate", "kafka_consume_faststream", fair=False),
+        Target("at least", 1.0, "rate", "kafka_consume_aiokafka"),
+        Target("at least", 8.0, "rate", "kafka_consume_faststream"),
     ),
     topic="filled",
     partitions=3,

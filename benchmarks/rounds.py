@@ -92,13 +92,18 @@ def contestant_environment(job: Job) -> dict[str, str]:
     return {**os.environ, "TBUS_BENCH_URL": job.url}
 
 
-async def in_a_process(name: str, job: Job) -> Figures:
+async def in_a_process(name: str, job: Job, limit: float = TIME_LIMIT) -> Figures:
     """One contestant's figures.
+
+    Args:
+        name: of the contestant.
+        job: its work.
+        limit: seconds that it may take.
 
     Raises:
         SystemExit: it failed, or its figures are worthless.
     """
-    with trio.fail_after(TIME_LIMIT):
+    with trio.fail_after(limit):
         done = await trio.run_process(
             contestant_command(name, job),
             cwd=ROOT,

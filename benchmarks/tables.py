@@ -21,6 +21,11 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
     return spread([a / b for a, b in zip(ours, theirs, strict=True)])
 
 
+def digits_of(unit: str) -> int:
+    """How many digits behind the point a figure is told with."""
+    return 1 if unit == "ms" else 0
+
+
 def shown(figure: Mapping[str, float], digits: int = 0) -> str:
     """Median and, in brackets, smallest and largest."""
     return "{:,.{d}f} ({:,.{d}f}-{:,.{d}f})".format(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import attrs
@@ -45,15 +46,30 @@ class Job:
 
 def envelopes(count: int, keys: int = KEYS) -> Iterator[Envelope]:
     """Events of `SIZE` bytes, `keys` aggregates in turn, each with versions 1, 2, 3, ..."""
-    empty = len(_envelope(0, 1, 0).encode())
     for number in range(count):
-        version = number // keys + 1
-        yield _envelope(number % keys, version, SIZE - empty - len(str(version)) + 1)
+        yield envelope(number % keys, number // keys + 1)
+
+
+def envelope(key: int, version: int) -> Envelope:
+    """One event of `SIZE` bytes."""
+    taken = len(str(version)) + len(aggregate(key)) - len(aggregate(0))
+    return _envelope(key, version, _room() - taken)
+
+
+def aggregate(key: int) -> str:
+    """The name of a key."""
+    return f"order-{key:04}"
+
+
+@cache
+def _room() -> int:
+    """Bytes of padding that an event may have whose version takes none."""
+    return SIZE + 1 - len(_envelope(0, 1, 0).encode())
 
 
 def _envelope(key: int, version: int, padding: int) -> Envelope:
     return Envelope.new(
-        f"order-{key:04}",
+        aggregate(key),
         "OrderPlaced",
         {"x": "y" * padding},
         event_version=version,

@@ -1,0 +1,66 @@
+"""`report`: pages and plots beside their result files."""
+
+import json
+
+import pytest
+
+from benchmarks.evidence import draw_all, is_result, render, result_files
+from benchmarks.plans import LATENCY
+from benchmarks.reading import report
+from tests.benchmarks.test_compare import latency, memory, results
+
+pytest.importorskip("matplotlib")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _fonts(tmp_path_factory):
+    """matplotlib keeps the files of its fonts open from the first plot on."""
+    draw_all(results(latency=latency(100, 50)), tmp_path_factory.mktemp("fonts"))
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "nats.json"
+    path.write_text(json.dumps(results(latency=latency(100, 50), memory=memory(100))))
+    return path
+
+
+def test_a_result_file_becomes_a_page_with_a_plot_for_each_comparison(tmp_path, file):
+    into = tmp_path / "evidence"
+    written = {str(path) for path in render([file], into)}
+    assert "nats.md" in written
+    for name in ("latency", "memory", "targets"):
+        for kind in ("png", "svg"):
+            assert f"plots/nats/{name}.{kind}" in written
+            assert (into / "plots" / "nats" / f"{name}.{kind}").stat().st_size > 1000
+        assert f"(plots/nats/{name}.svg)" in (into / "nats.md").read_text()
+
+
+def test_the_same_figures_make_the_same_bytes(tmp_path, file):
+    once, again = tmp_path / "once", tmp_path / "again"
+    written = render([file], once)
+    assert render([file], again) == written
+    assert all((once / path).read_bytes() == (again / path).read_bytes() for path in written)
+
+
+def test_a_plot_tells_medians_ratios_and_units(tmp_path, file):
+    render([file], tmp_path)
+    drawn = (tmp_path / "plots" / "nats" / "latency.svg").read_text()
+    for text in (LATENCY.title, "tbus 2.00 x (2.00-2.00)", "us, less is better"):
+        assert f">{text}" in drawn
+
+
+def test_files_that_hold_something_else_are_left_alone(tmp_path, file):
+    (tmp_path / "chaos.json").write_text(json.dumps({"events": 1}))
+    assert result_files(tmp_path) == [file]
+    assert not is_result([1])
+    with pytest.raises(SystemExit, match="holds no results"):
+        render([tmp_path / "chaos.json"], tmp_path)
+
+
+def test_the_command_prints_a_page_or_writes_into_a_folder(tmp_path, file, capsys):
+    assert report([str(file)]) == 0
+    assert "## Memory transport" in capsys.readouterr().out
+    assert report([str(file), "--into", str(tmp_path / "there")]) == 0
+    assert (tmp_path / "there" / "nats.md").exists()
+    assert "there/nats.md" in capsys.readouterr().out
