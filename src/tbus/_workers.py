@@ -119,6 +119,8 @@ class WorkerPool:
         self._starting = 0
         self._resting = 0
         self._burst = 1
+        self.begun = 0
+        """Handlers begun so far, by all workers."""
 
     def __len__(self) -> int:
         """Workers there are now."""
@@ -301,12 +303,16 @@ class _Worker:
             message = lane.items[0]
             if source.doomed and message in source.doomed:
                 raise Doomed
+            pool.begun = begun = pool.begun + 1
             await source.handle(message)
             self.lane = None
             source.done(lane)
             if not source.queued and source.dispatcher.ready:
                 pool.enqueue(source)
             now = clock()
+            if begun != pool.begun:  # others ran meanwhile: the loop was theirs
+                slice_start = now
+                count = 0
             if now >= deadline or self.evicted:
                 return True  # a handler that went on after it was cancelled
             count += 1

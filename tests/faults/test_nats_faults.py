@@ -10,7 +10,14 @@ import trio
 
 from tbus import TopicOptions, open_bus
 from tbus._errors import TransportLost
-from tbus._events import Connected, ConnectionLost, FeedReset, TopicMade
+from tbus._events import (
+    Connected,
+    ConnectionLost,
+    FeedReset,
+    PartitionsAssigned,
+    PartitionsRevoked,
+    TopicMade,
+)
 from tbus.testing import take_census
 from tbus.testing.conformance._kit import Gate, Seen, publish_text, watching
 from tests.brokers.harness import ask
@@ -178,6 +185,35 @@ async def test_a_hundred_thousand_messages_on_one_subscription_delay_another_by_
                 await trio.sleep(0.01)
     assert len(waited) > 10
     assert max(waited) < 1.0
+
+
+async def test_what_is_completed_after_its_lease_ran_out_is_not_repeated_by_the_same_process(
+    nats_server, open_tcp_proxy, topic
+):
+    gate, seen = Gate(), Seen()
+    proxy = await open_tcp_proxy(nats_server.port)
+
+    async def handle(message):
+        with trio.CancelScope(shield=True):
+            await gate(message)
+            await seen(message)
+
+    with trio.fail_after(20):
+        async with open_bus(proxy.url) as bus, open_bus(nats_server.url) as other:
+            async with watching(bus) as watch:
+                await bus.subscribe(topic, handle, group="g")
+                await publish_text(other, topic, "abc")
+                await gate.wait(1)
+                proxy.hold()
+                await watch.wait(PartitionsRevoked)
+                gate.open()
+                await seen.wait(1)
+                proxy.release()
+                proxy.cut()
+                await seen.wait(3)
+                epochs = [event.epoch for event in watch.of(PartitionsAssigned)]
+    assert seen.text == "abc"
+    assert len(epochs) == 2
 
 
 async def test_what_the_group_has_acknowledged_is_not_called_lost(nats_server, topic):
