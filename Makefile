@@ -45,7 +45,7 @@ format: $(CHECK_READY) ## format the code, and mend what ruff can mend safely
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
 
-bench: $(BENCH_READY) ## measure tbus beside its peers, on this machine (about twenty minutes)
+bench: $(BENCH_READY) ## measure tbus beside its peers, on this machine (about forty minutes)
 	@$(BIN)/python -m benchmarks $(or $(ARGS),all)
 
 clean: ## remove .venv and everything that was built
