@@ -106,7 +106,10 @@ def test_a_publisher_may_use_the_mirror_s_own_name():
     assert decode_headers(headers) == (pairs, True)
 
 
-@pytest.mark.parametrize("count", [b"", b"-1", b"many", None, "²".encode(), b"1.0"])
+@pytest.mark.parametrize(
+    "count",
+    [b"", b"-1", b"many", None, "²".encode(), b"1.0", pytest.param(b"9" * 5000, id="too long")],
+)
 def test_a_mirror_that_no_tbus_has_written_is_the_publisher_s_own(count):
     headers = ((MIRROR, count), ("a", b"1"))
     back, by_tbus = decode_headers(headers)

@@ -100,7 +100,7 @@ def decode_headers(headers: RecordHeaders) -> tuple[Headers, bool]:
     the key that it gave, and nobody needs to look for another one."""
     if headers and headers[0][0] == MIRROR:
         count = headers[0][1] or b""
-        if count.isdigit():
+        if count.isdigit() and len(count) < 5:  # int() refuses thousands of digits
             first = 1 + int(count)
             return (_decode_pairs(headers[first:]) if first < len(headers) else ()), True
     return (_decode_pairs(headers) if headers else ()), False
