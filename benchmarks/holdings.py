@@ -23,7 +23,7 @@ MESSAGES = (100, 10_000, 100_000)
 LOOKS = 10
 
 BETWEEN_LOOKS = 0.03
-"""Seconds. A task that attaches, or hears an answer, is not held: what is seen most often counts."""
+"""Seconds. A task that attaches, or hears an answer, is not held: what is seen most counts."""
 
 
 async def holdings(job: Job) -> Figures:

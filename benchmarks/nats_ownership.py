@@ -84,6 +84,7 @@ async def idle(job: Job) -> Figures:
         before = await trio.to_thread.run_sync(_count, job)
         await trio.sleep(QUIET)
         after = await trio.to_thread.run_sync(_count, job)
+    async with open_bus(job.url) as bus:
         await bus.remove_topic(topic)
     return {"sent": (after - before) / QUIET}
 

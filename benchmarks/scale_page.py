@@ -45,28 +45,28 @@ def scale_part(entry: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
 
 def scale_laws(entry: Mapping[str, Any]) -> dict[str, bool]:
     """What is promised of an idle bus, and whether it held."""
-    points = entry["axes"].get("topics", ())
-    most = max((point["value"] for point in points), default=0)
-    held = [
-        point["figures"]["kib_per_topic"]["median"]
-        for point in points
-        if point["value"] == most and "kib_per_topic" in point["figures"]
-    ]
     laws = {
         "every point can be measured": not any(
             point["failed"] for axis in entry["axes"].values() for point in axis
         )
     }
-    if held:
-        laws[f"an idle topic takes less than {IDLE_TOPIC / KIB:g} KiB ({most} of them)"] = (
-            max(held) < IDLE_TOPIC
-        )
-    for value in sorted({point["value"] for point in points}):
-        if value <= IDLE_TOPICS:
-            idle = [p["figures"]["idle_percent"]["median"] for p in points if p["value"] == value]
-            laws[f"CPU while idle is below {IDLE_CPU:g} % with {value} topics"] = (
-                max(idle) < IDLE_CPU
-            )
+    points = entry["axes"].get("topics", ())
+    for transport, label in LABELS.items():
+        ours = {
+            point["value"]: {name: found["median"] for name, found in point["figures"].items()}
+            for point in points
+            if point["transport"] == transport and point["figures"]
+        }
+        most = max(ours, default=0)
+        if most > 1:
+            laws[
+                f"{label}: each of {most} idle topics takes less than {IDLE_TOPIC / KIB:g} KiB"
+            ] = ours[most]["kib_per_topic"] < IDLE_TOPIC
+        for value, figures in ours.items():
+            if value <= IDLE_TOPICS:
+                laws[f"{label}: CPU while idle is below {IDLE_CPU:g} % with {value} topics"] = (
+                    figures["idle_percent"] < IDLE_CPU
+                )
     return laws
 
 

@@ -145,15 +145,16 @@ AXES: Mapping[str, Axis] = {
             (RATE, CPU, Figure("tasks", "tasks")),
             100_000,
             "Publishing is shared by more and more deliveries, so each gets cheaper, until that is"
-            " no part of it any more. One task for each subscription, as promised.",
+            " no part of it any more. A subscription is one task; Kafka wants a client of its own"
+            " in each group besides, and aiokafka runs ten tasks there.",
         ),
         Axis(
             "in-flight",
             "In flight",
             "`max_in_flight`",
             "A topic is filled, then handled with ever more in flight. Memory of a message in"
-            " flight: as many as may be are held by a handler that waits, and what the"
-            " process has grown by is divided by them.",
+            " flight: as many as may be, from a thousand on, are held by a handler that waits, and"
+            " what the process has grown by is divided by them.",
             (1, 10, 100, 1000, 10_000),
             (RATE, CPU, Figure("kib_in_flight", "memory in flight, KiB/message", KIB)),
             50_000,

@@ -75,6 +75,14 @@ def test_it_takes_options_and_lines_of_configuration(start_nats_server):
     assert told["jetstream"] is True
 
 
+def test_it_reads_other_lines_of_configuration_while_it_runs(start_nats_server):
+    server = start_nats_server(config="max_payload: 4242\n")
+    server.reconfigure("max_payload: 2121\n")
+    with socket.create_connection(("127.0.0.1", server.port), 5.0) as connection:
+        told = json.loads(connection.makefile().readline().removeprefix("INFO "))
+    assert told["max_payload"] == 2121
+
+
 def test_one_can_be_without_room_for_files(start_nats_server):
     server = start_nats_server(config="jetstream { max_file_store: 0 }\n")
     [room] = [line for line in server.log_text().splitlines() if "Max Storage:" in line]

@@ -20,14 +20,12 @@ from tests.brokers.kafka import find_kafka
 from tests.brokers.nats import BrokerMissing
 
 from .suite.driver import Row, run
-from .suite.faults import FAULTS, Fault, short_form
+from .suite.faults import FAULTS, SHORT_SECONDS, Fault, short_form
 from .suite.page import data, line, page, table
 from .suite.surroundings import NotHere
 
-SECONDS = 7.0
+SECONDS = 6.0
 """For which things are broken, in each row."""
-
-SHORT_SECONDS = 2.0
 
 LIMIT = 15 * 60.0
 """Seconds for all."""

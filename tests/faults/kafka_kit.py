@@ -243,7 +243,7 @@ async def records(bootstrap: str, topic: str, count: int) -> list[ConsumerRecord
 
 
 async def produce(
-    bootstrap: str, topic: str, *bodies: bytes, partition: int = 0, **fields: Any
+    bootstrap: str, topic: str, *bodies: bytes | None, partition: int = 0, **fields: Any
 ) -> None:
     """Store bodies in a partition, as another program would."""
 

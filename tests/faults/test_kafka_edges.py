@@ -22,8 +22,9 @@ from tbus._errors import (
     MessagesLost,
     PublishFailed,
     PublishRefused,
+    Reject,
 )
-from tbus._events import Event, PartitionsAssigned, PartitionsRevoked, RetentionTook
+from tbus._events import DeadLettered, Event, PartitionsAssigned, PartitionsRevoked, RetentionTook
 from tbus._marks import Mark, encode
 from tbus._message import Position, Receipt
 from tbus.testing.conformance._kit import (
@@ -924,6 +925,40 @@ async def test_a_key_goes_where_the_chosen_rule_says(url, server, topic, rule):
         assert one.partition == pick(one.key, numbers, numbers), one.key
 
 
+async def test_whatever_another_program_has_stored_goes_to_the_dead_letters_as_it_is(
+    url, server, topic
+):
+    stored: list[tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]] = [
+        (b"k", None, []),
+        (b"\xff\xfe", b"x", []),
+        (b"", b"", [("", b"")]),
+        (b"k" * 1000, b"x", []),
+        (b"a\nb", b"x", [("a b:c\n", b"1\n2")]),
+        (b"k", b"x", [("a", None)]),
+        (b"k", b"x", [("a", b"\xff\xfe")]),
+        (b"k", b"x", [("Tbus-Mirror", b"99"), ("a", b"b")]),
+        (b"k", b"x", [("Tbus-Mirror", b"\xb2")]),
+        (b"k", b"x", [("Tbus-Mirror", None)]),
+        (b"k", b"x", [(f"name-{number}", b"v") for number in range(1000)]),
+        (b"k", bytes(900_000), []),
+    ]
+
+    async def refuse(message):
+        raise Reject("no")
+
+    with trio.fail_after(20):
+        await make_topic(server, topic, {})
+        for key, value, headers in stored:
+            await produce(server, topic, value, key=key, headers=headers)
+        async with open_bus(url) as bus, watching(bus) as watch:
+            dead = f"{topic}.dead"
+            await bus.subscribe(topic, refuse, group=topic, order="partition", dead_letter=dead)
+            await watch.wait(DeadLettered, len(stored))
+        found = await records(server, dead, len(stored))
+    assert [one.key for one in found] == [key for key, _, _ in stored]
+    assert [one.value for one in found] == [value or b"" for _, value, _ in stored]
+
+
 # --- topics ------------------------------------------------------------------------------
 
 
@@ -978,8 +1013,11 @@ async def test_a_subscribe_cancelled_at_any_moment_leaves_no_member_in_the_group
         async with open_bus(url, kafka=QUICK) as bus:
             await bus.publish(topic, b"x")
             for number in range(8):
+                subscription = None
                 with trio.move_on_after(0.001 * 2**number):
-                    await (await bus.subscribe(topic, Seen(), group=topic)).close()
+                    subscription = await bus.subscribe(topic, Seen(), group=topic)
+                if subscription is not None:
+                    await subscription.close()
             seen = Seen()
             await bus.subscribe(topic, seen, group=f"{topic}-after")
             await seen.wait(1)

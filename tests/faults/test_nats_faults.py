@@ -199,19 +199,22 @@ async def test_what_is_completed_after_its_lease_ran_out_is_not_repeated_by_the_
             await seen(message)
 
     with trio.fail_after(20):
-        async with open_bus(proxy.url) as bus, open_bus(nats_server.url) as other:
-            async with watching(bus) as watch:
-                await bus.subscribe(topic, handle, group="g")
-                await publish_text(other, topic, "abc")
-                await gate.wait(1)
-                proxy.hold()
-                await watch.wait(PartitionsRevoked)
-                gate.open()
-                await seen.wait(1)
-                proxy.release()
-                proxy.cut()
-                await seen.wait(3)
-                epochs = [event.epoch for event in watch.of(PartitionsAssigned)]
+        async with (
+            open_bus(proxy.url) as bus,
+            open_bus(nats_server.url) as other,
+            watching(bus) as watch,
+        ):
+            await bus.subscribe(topic, handle, group="g")
+            await publish_text(other, topic, "abc")
+            await gate.wait(1)
+            proxy.hold()
+            await watch.wait(PartitionsRevoked)
+            gate.open()
+            await seen.wait(1)
+            proxy.release()
+            proxy.cut()
+            await seen.wait(3)
+            epochs = [event.epoch for event in watch.of(PartitionsAssigned)]
     assert seen.text == "abc"
     assert len(epochs) == 2
 

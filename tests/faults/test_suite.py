@@ -8,10 +8,8 @@ import pytest
 
 from tbus.servers._kafka_node import Distribution
 from tests.faults.suite.driver import run
-from tests.faults.suite.faults import FAULTS, Fault, short_form
+from tests.faults.suite.faults import FAULTS, SHORT_SECONDS, Fault, short_form
 from tests.faults.suite.page import line
-
-SECONDS = 1.5
 
 
 def name(fault: Fault) -> str:
@@ -28,7 +26,7 @@ async def check(fault: Fault, directory: Path, distribution: Distribution | None
     ground.mkdir()
     row.mkdir()
     async with fault.place.open(ground, distribution) as place:
-        found = await run(fault, place, row, SECONDS)
+        found = await run(fault, place, row, SHORT_SECONDS)
     assert not found.broken, line(found)
 
 

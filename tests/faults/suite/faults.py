@@ -21,7 +21,7 @@ class Bound:
 
     Attributes:
         each: for each time that it was done.
-        why: they may, or may not.
+        why: how many, in words, and why.
     """
 
     each: int
@@ -72,17 +72,17 @@ def asking_password(place: Place) -> Place:
     return attrs.evolve(place, config=config, options={**place.options, **LOGIN})
 
 
-SEEN = Bound(0, "what is in flight, or was settled, is recognised when it comes again")
-EMPTY = Bound(0, "what is gone with its topic was handled, and nothing of it comes again")
+SEEN = Bound(0, "nothing: what is in flight, or was settled, is recognised when it comes again")
+EMPTY = Bound(0, "nothing: what is gone with its topic was handled, and does not come again")
 FORGOTTEN = Bound(
     0,
-    "where the group stood is gone with its consumer: the next bus reads from the beginning, and"
-    " all that was handled until then comes again",
+    "all that was handled until then: where the group stood is gone, and the next bus reads from"
+    " the beginning",
 )
 UNHEARD = Bound(
     IN_FLIGHT + COMMIT_COUNT,
-    f"the next owner has not heard of what was settled last: {IN_FLIGHT} in flight, and on Kafka"
-    f" {COMMIT_COUNT} between two commits",
+    f"{IN_FLIGHT + COMMIT_COUNT} each time: the next owner has not heard of what was settled last,"
+    f" up to {IN_FLIGHT} in flight, and on Kafka {COMMIT_COUNT} between two commits",
 )
 
 FAULTS = (
@@ -174,6 +174,9 @@ SHORT = (
     ("all three", KAFKA),
 )
 """What the suite runs, for a moment each."""
+
+SHORT_SECONDS = 1.2
+"""For which things are broken then; each is done once at least."""
 
 
 def short_form() -> list[Fault]:

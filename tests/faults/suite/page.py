@@ -139,9 +139,8 @@ def bounds_text() -> str:
     """What each bound allows, and why."""
     lines = []
     for bound in dict.fromkeys(fault.repeats for fault in FAULTS):
-        names = dict.fromkeys(fault.name for fault in FAULTS if fault.repeats == bound)
-        each = f"{bound.each} each time" if bound.each else "none"
-        lines.append(f"- {', '.join(names)}: {each}: {bound.why}.")
+        names = dict.fromkeys(f"*{fault.name}*" for fault in FAULTS if fault.repeats == bound)
+        lines.append(f"- {', '.join(names)}: {bound.why}.")
     return "\n".join(lines)
 
 

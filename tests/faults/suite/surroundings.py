@@ -9,6 +9,7 @@ import os
 import shutil
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,7 @@ def small_disk(directory: Path, mebibytes: int) -> Iterator[Path]:
         while "mounted" not in log.read_text():
             if keeper.poll() is not None:
                 raise NotHere(f"no tmpfs in a namespace: {log.read_text().strip()}")
+            time.sleep(0.001)
         yield Path(f"/proc/{keeper.pid}/root{directory}")
     finally:
         keeper.kill()
