@@ -63,12 +63,14 @@ async def test_the_only_broker_is_killed_and_comes_back(kafka_node: KafkaCluster
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(100)
 async def test_one_of_three_brokers_is_killed_under_traffic(kafka_cluster: KafkaCluster) -> None:
     with trio.fail_after(90):
         await run_through(kafka_cluster, "kill", "start", node=2)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(100)
 async def test_one_of_three_brokers_stands_still_under_traffic(kafka_cluster: KafkaCluster) -> None:
     with trio.fail_after(90):
         await run_through(kafka_cluster, "pause", "resume", node=3)

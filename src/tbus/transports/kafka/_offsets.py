@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import errors as kafka
@@ -14,6 +16,11 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from ..._message import Position
 from ..._transport import Start
 from ._asking import ask
+
+T = TypeVar("T")
+
+ANSWER_WAIT = 2.0
+"""Seconds for one answer. A broker that stands still gives none, and may lead nothing by now."""
 
 UNKNOWN = -1
 """What the broker says of a partition in which a group has committed nothing."""
@@ -31,6 +38,20 @@ class Offsets:
         self._admin = admin
         self._reader = reader
 
+    async def _ask(self, question: Callable[[], Awaitable[T]]) -> T:
+        return await ask(partial(self._ask_once, question))
+
+    async def _ask_once(self, question: Callable[[], Awaitable[T]]) -> T:
+        try:
+            async with asyncio.timeout(ANSWER_WAIT):
+                return await question()
+        except TimeoutError:
+            # Left to itself, the client goes on asking whoever led when it last looked.
+            clients: tuple[Any, ...] = (self._reader._client, self._admin._client)
+            for client in clients:
+                client.force_metadata_update()
+            raise
+
     async def committed(
         self, group: str, partitions: Iterable[TopicPartition]
     ) -> dict[TopicPartition, OffsetAndMetadata]:
@@ -38,7 +59,7 @@ class Offsets:
         wanted = list(partitions)
         if not wanted:
             return {}
-        found = await ask(partial(self._look_up, group, wanted))
+        found = await self._ask(partial(self._look_up, group, wanted))
         return {part: entry for part, entry in found.items() if entry.offset != UNKNOWN}
 
     async def _look_up(
@@ -60,14 +81,14 @@ class Offsets:
         wanted = list(partitions)
         if not wanted:
             return {}
-        return dict(await ask(lambda: self._reader.beginning_offsets(wanted)))
+        return dict(await self._ask(lambda: self._reader.beginning_offsets(wanted)))
 
     async def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """The offset that comes next in each."""
         wanted = list(partitions)
         if not wanted:
             return {}
-        return dict(await ask(lambda: self._reader.end_offsets(wanted)))
+        return dict(await self._ask(lambda: self._reader.end_offsets(wanted)))
 
     async def starts(
         self, partitions: Sequence[TopicPartition], start: Start
@@ -90,7 +111,9 @@ class Offsets:
         assert isinstance(start, datetime)
         when = start if start.tzinfo is not None else start.replace(tzinfo=UTC)
         stamp = round(when.timestamp() * 1000)
-        found = await ask(lambda: self._reader.offsets_for_times(dict.fromkeys(partitions, stamp)))
+        found = await self._ask(
+            lambda: self._reader.offsets_for_times(dict.fromkeys(partitions, stamp))
+        )
         return {
             part: ends[part] if (at := found.get(part)) is None else at.offset
             for part in partitions
