@@ -141,7 +141,7 @@ class Producers:
             started = False
             try:
                 await start_client(producer.client.start)
-                started = True
+                started = not self._closing  # else nobody would ever close it
             except (kafka.KafkaError, *LOST) as error:
                 logger.debug("starting a producer: %s", describe(error))
             finally:

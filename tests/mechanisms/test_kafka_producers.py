@@ -1,0 +1,56 @@
+"""Who holds a producer of aiokafka's, and closes it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from tbus._config import KafkaOptions
+from tbus.transports.kafka._producers import Producers
+
+
+class Client:
+    """What is used of a producer and of its client, by hand."""
+
+    def __init__(self) -> None:
+        self.client = self
+        self.starts = asyncio.Event()
+        self.may_start = asyncio.Event()
+        self.stopped = asyncio.Event()
+
+    async def start(self) -> None:
+        self.starts.set()
+        await self.may_start.wait()
+
+    async def stop(self) -> None:
+        self.stopped.set()
+
+    async def close(self) -> None:
+        """Nothing is left of it."""
+
+
+def test_a_producer_that_has_started_while_all_are_closed_is_closed_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        client = Client()
+        monkeypatch.setattr(Producers, "_make", lambda _: client)
+        async with anyio.create_task_group() as tasks:
+
+            def start(function: Callable[..., Any], *args: Any) -> None:
+                tasks.start_soon(function, *args)
+
+            producers = Producers(KafkaOptions(), "me", start, idempotent=True)
+            start(producers.get)
+            await client.starts.wait()
+            await producers.close()
+            client.may_start.set()
+            await client.stopped.wait()
+            tasks.cancel_scope.cancel()
+        assert producers.current is None
+
+    asyncio.run(asyncio.wait_for(main(), 5))
