@@ -41,8 +41,8 @@ class OnceIntake(Intake):
             self._parking.finished(lane)
         if self._gone:
             self._leaving.ended(message)
-        if self._draining and not self.dispatcher.running:
-            self._idle.set()
+        if self._watching:
+            self._ended(message)
 
     async def failed(self, lane: Lane[Message], error: Exception) -> None:
         """Handling the head raised: that is told, and nothing follows."""

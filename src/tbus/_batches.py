@@ -103,6 +103,12 @@ class Lists:
         self.arm()
         return Lane(None, [bundle], LaneState.RUNNING)
 
+    def peek(self) -> Message | None:
+        """The first message of the list that would be taken next, if one is due."""
+        if not self.ready:
+            return None
+        return self.again[0].messages[0] if self.again else self._gathering.peek()
+
     def repeat(self, bundle: Bundle) -> None:
         """A list whose lanes are held is to be taken again, before others."""
         self.again.append(bundle)
@@ -132,7 +138,10 @@ class BatchIntake(Intake):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         clock, limit = self._runtime.clock, self.options.concurrency
-        self.lists = Lists(self.dispatcher, limit, self._pace, clock, self._timers, self._on_ready)
+        self.lists = Lists(
+            self.dispatcher, limit, self._pace, clock, self._timers, self._tell_ready
+        )
+        self._limited = self.lists
         self._again: dict[Bundle, Timer] = {}
 
     def _make_dispatcher(self) -> Gathering:
@@ -253,8 +262,8 @@ class BatchIntake(Intake):
                 self._forget_message(message)
                 self._leaving.ended(message)
             bundle.parts = [part for part in bundle.parts if part[0].state is LaneState.HELD]
-        if self._draining and not self.dispatcher.running:
-            self._idle.set()
+        if self._watching:
+            self._ended()
 
     def _release_all(self, bundle: Bundle) -> None:
         self._keep_parked_keys(bundle)
@@ -285,6 +294,10 @@ class BatchIntake(Intake):
         super()._calm(lane)
         for bundle in (*self._again, *self.lists.again):
             bundle.parts = [part for part in bundle.parts if part[0] is not lane]
+
+    def _suspect(self, message: Message) -> None:
+        self.dispatcher.alone.add(message)
+        super()._suspect(message)
 
     def _forget_message(self, message: Message) -> None:
         super()._forget_message(message)

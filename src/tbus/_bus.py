@@ -28,6 +28,7 @@ import anyio
 import attrs
 
 from ._batch_source import BatchSource
+from ._careful import Turns
 from ._census import Census
 from ._config import BusConfig
 from ._dead_letters import DeadLetter, Redriven
@@ -110,6 +111,7 @@ class Bus:
         self._timers = Timers(runtime)
         self._pool = WorkerPool(runtime, nursery, config.concurrency, self._timers, config.grace)
         self._publisher = Publisher(transport, runtime, config.publish_timeout, config.publish_rate)
+        self._turns = Turns()
         self._graveyard = Graveyard(transport, self._publisher, runtime, config)
         self._readers: dict[tuple[str, str | None, int], HandlerSource | Messages | None] = {}
         self._tasks: dict[object, tuple[str, str | None, float]] = {}
@@ -242,12 +244,13 @@ class Bus:
                 that breaks, at the very moment may still bring a message twice: on NATS until
                 the server has the acknowledgement that is on its way; on Kafka until the next
                 commit, `kafka.commit_interval` later; in memory never.
-            max_deliveries: how often the broker may deliver a message. One that it delivers
-                more often goes to the dead-letter topic without another run: it may be what kills
-                the processes that handle it. This is the broker's count, which restarts
-                raise too, and no attempt. Kafka has no such count: there it never
-                happens. Without a dead-letter topic it is `Stalled` for the
-                policy's `maximum` before the handler runs again. None: any number.
+            max_deliveries: how often a message may be delivered to processes that die with it. One
+                that was goes to the dead-letter topic without another run; what may be such a
+                message is handled alone before, so that nobody goes with it. No attempts:
+                those are counted by themselves. Where the broker shares messages without
+                order (NATS, and memory) it is the broker's count, which every redelivery
+                raises. Without a dead-letter topic such a message is `Stalled` for the policy's
+                `maximum` before the handler runs again. None: any number.
             batch: `Batch(size, within)`: the handler takes lists, `async def handler(messages)`,
                 and with `decode`, lists of pairs `(event, message)`. A list holds several keys,
                 each in order; nothing else of them is handled meanwhile. When the handler
@@ -366,6 +369,7 @@ class Bus:
             emit=self._hub.emit,
             bury=self._graveyard.bury,
             on_ready=on_ready,
+            turns=self._turns,
         )
 
     # Dead letters

@@ -119,6 +119,10 @@ class KeyedDispatcher(Generic[T]):
         self.running += 1
         return lane
 
+    def peek(self) -> T | None:
+        """The head that `take` would give next, were there no limit; None: nothing is ready."""
+        return self._ready[0].items[0] if self._ready else None
+
     def finish(self, lane: Lane[T]) -> T:
         """The head is done with, whatever became of it: the next of its key is ready."""
         if lane.state is not _RUNNING:

@@ -114,6 +114,11 @@ class Gathering(KeyedDispatcher[Message]):
             parts.append(self._lock(lane, messages))
         return Bundle(parts[0][1][0].topic, parts)
 
+    def peek(self) -> Message | None:
+        """The first message of the list that would be taken next."""
+        lane = self._find_alone()
+        return super().peek() if lane is None else lane.head
+
     def take_again(self, bundle: Bundle) -> Bundle | None:
         """Take a list of which every lane was held, or what is left of it; None if nothing is."""
         parts = []

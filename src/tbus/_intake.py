@@ -5,6 +5,9 @@ the dispatcher. Whoever handles the heads (workers, or the user's own loop over
 `open_messages`) reports here how it went, and here it is decided what follows: settle,
 try again in place, dead-letter, or hold and report. A message is settled only when it was
 handled, discarded, or stored in its dead-letter topic; until then it keeps its key.
+
+(A long file: each verdict touches the same few tables. What can be told apart stands elsewhere:
+`_parked_keys`, `_leaving`, `_careful`; lists and at-most-once in intakes of their own.)
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from math import inf
 
 import attrs
 
+from ._careful import Careful, Limited, Turns
 from ._dispatch import KeyedDispatcher, Lane, LaneState
 from ._errors import InvalidEnvelope, Reject, TbusError, text_of
 from ._events import (
@@ -84,6 +88,7 @@ class Intake:
         bury: stores a message in the dead-letter topic, told when it failed first and last;
             raises a `TbusError` if it could not.
         on_ready: called when a message can be handled.
+        turns: of the bus, for messages that are handled alone.
     """
 
     def __init__(
@@ -98,6 +103,7 @@ class Intake:
         emit: Emit,
         bury: Callable[[Message, str, str, Exception | None, tuple[float, float]], Awaitable[None]],
         on_ready: Callable[[], None],
+        turns: Turns | None = None,
     ) -> None:
         self.topic = topic
         self.group = group
@@ -112,6 +118,9 @@ class Intake:
         self._first_failed: dict[Message, float] = {}
         self.graves: dict[Message, _Grave] = {}
         self.dispatcher = self._make_dispatcher()
+        self._limited: Limited = self.dispatcher
+        self._turns = Turns() if turns is None else turns
+        self._careful: Careful | None = None
         self._waiting: dict[Lane[Message], Timer] = {}
         self._parking = self._make_parking(options)
         self._wards = self._parking.wards
@@ -119,6 +128,8 @@ class Intake:
         most = options.max_deliveries
         self._most_redelivered = inf if most is None else most - 1
         self._draining = False
+        self._watching = False
+        """Whether anybody is to be told that nothing runs any more."""
         self._idle = runtime.one_shot()
         self._leaving = Leaving()
         self._gone = self._leaving.gone
@@ -132,7 +143,9 @@ class Intake:
         limit = self.options.concurrency
         if self._pace is None:
             return KeyedDispatcher(limit)
-        return PacedDispatcher(limit, self._pace, self._runtime.clock, self._timers, self._on_ready)
+        return PacedDispatcher(
+            limit, self._pace, self._runtime.clock, self._timers, self._tell_ready
+        )
 
     @property
     def running(self) -> int:
@@ -169,15 +182,14 @@ class Intake:
         push = self.dispatcher.push
         topic, group, order = self.topic, self.group, self.options.order
         half = self.options.max_in_flight // 2
-        most = self._most_redelivered
         for delivery in deliveries:  # type: ignore[attr-defined]
             if delivery.keyed:
                 key, decoded = delivery.key, None
             else:
                 key, decoded = find_key(delivery)
             message = Message(topic, key, group, delivery, delivery.attempts + 1, decoded)
-            if delivery.redelivered > most:
-                self._doom(message, self._too_often(delivery))
+            if delivery.redelivered:
+                self._look_closer(message)
             if order == "key":
                 lane = push(key, message)
             elif order == "none":
@@ -186,13 +198,51 @@ class Intake:
                 lane = push(delivery.position.partition, message)
             if len(lane.items) == half and half > 1 and order == "key" and key is not None:
                 self._emit(KeyBacklog(topic, group, key, half, self.options.max_in_flight))
-        self._on_ready()
+        self._tell_ready()
 
-    def _too_often(self, delivery: Delivery) -> str:
-        return (
-            f"the broker delivered it {delivery.redelivered + 1} times (max_deliveries is"
-            f" {self.options.max_deliveries}): whoever had it before may have died of it"
-        )
+    def _look_closer(self, message: Message) -> None:
+        """It was delivered before: it may be what kills the processes that handle it."""
+        delivery = message.delivery
+        if delivery.redelivered > self._most_redelivered:
+            reason = (
+                f"the broker delivered it {delivery.redelivered + 1} times (max_deliveries is"
+                f" {self.options.max_deliveries}): whoever had it before may have died of it"
+            )
+            self._doom(message, reason)
+        elif delivery.suspect:
+            self._suspect(message)
+
+    def _suspect(self, message: Message) -> None:
+        if self._careful is None or self._careful.over:
+            self._careful = Careful(self._turns, self._limited, self._begin, self._on_ready)
+            self._watching = True
+        self._careful.suspects.add(message)
+
+    def _begin(self, message: Message, stored: Callable[[], None]) -> None:
+        self.feed.begin(message.delivery, stored)
+
+    def _tell_ready(self) -> None:
+        """Something can be handled: one at a time where some are suspect."""
+        if self._careful is None:
+            self._on_ready()
+        else:
+            self._careful.step()
+            if self._careful.over:
+                self._careful = None
+                self._watching = self._draining
+                self._on_ready()
+
+    def _ended(self, message: Message | None = None) -> None:
+        """Something was handled, or is not any more."""
+        if self._careful is not None:
+            if message is not None:
+                self._careful.suspects.discard(message)
+            self._careful.ended()
+            if self._careful.over:
+                self._careful = None
+                self._watching = self._draining
+        if self._draining and not self.dispatcher.running:
+            self._idle.set()
 
     # Verdicts
 
@@ -206,8 +256,8 @@ class Intake:
         self._settle(message.delivery, Verdict.DONE)
         if self._gone:
             self._leaving.ended(message)
-        if self._draining and not self.dispatcher.running:
-            self._idle.set()
+        if self._watching:
+            self._ended(message)
 
     async def failed(self, lane: Lane[Message], error: Exception) -> None:
         """Handling the head raised: decide what follows. The lane is finished or held."""
@@ -250,8 +300,8 @@ class Intake:
         self.dispatcher.hold(lane)
         if self._gone:
             self._let_go(lane.head)
-        if self._draining and not self.dispatcher.running:
-            self._idle.set()
+        if self._watching:
+            self._ended()
 
     async def _try_to_bury(self, lane: Lane[Message]) -> None:
         message = lane.head
@@ -294,17 +344,15 @@ class Intake:
         self.dispatcher.hold(lane)
         if self._gone and self._let_go(lane.head):
             pass
-        elif not self._draining:
-            if delay is None:
-                return
+        elif not self._draining and delay is not None:
             self._waiting[lane] = self._timers.call_later(delay, partial(self._release, lane))
-        elif not self.dispatcher.running:
-            self._idle.set()
+        if self._watching:
+            self._ended()
 
     def _release(self, lane: Lane[Message]) -> None:
         self._waiting.pop(lane, None)
         if not self._draining and self.dispatcher.release(lane):
-            self._on_ready()
+            self._tell_ready()
 
     # Parked keys
 
@@ -328,14 +376,14 @@ class Intake:
             key, decoded = (delivery.key, None) if delivery.keyed else find_key(delivery)
             attempt = delivery.attempts + 1
             message = Message(self.topic, key, self.group, delivery, attempt, decoded)
-            if delivery.redelivered > self._most_redelivered:
-                self._doom(message, self._too_often(delivery))
+            if delivery.redelivered:
+                self._look_closer(message)
             ward = None if key is None else wards.get(key)
             if ward is None:
                 self.dispatcher.push(key, message)
             else:
                 self._parking.push(ward, message)
-        self._on_ready()
+        self._tell_ready()
 
     def _is_quarantined(
         self, lane: Lane[Message], decision: RetryIn | Drop | GiveUp, error: Exception
@@ -386,7 +434,7 @@ class Intake:
 
     def _go_on(self) -> None:
         if self.dispatcher.ready:
-            self._on_ready()
+            self._tell_ready()
 
     # Partitions that go
 
@@ -411,7 +459,7 @@ class Intake:
             self._waiting.pop(lane).cancel()
         self.keys.forget(partitions)
         if self.dispatcher.ready:
-            self._on_ready()
+            self._tell_ready()
 
     def _let_go(self, message: Message) -> bool:
         """It is not running any more; if it is somebody else's by now, forget it."""
@@ -421,12 +469,14 @@ class Intake:
             self._forget_message(gone)
             self._leaving.ended(gone)
         if self.dispatcher.ready:
-            self._on_ready()
+            self._tell_ready()
         return True
 
     def _forget_message(self, message: Message) -> None:
         self.graves.pop(message, None)
         self._first_failed.pop(message, None)
+        if self._careful is not None:
+            self._careful.suspects.discard(message)
 
     # The end
 
@@ -434,7 +484,10 @@ class Intake:
         """Take nothing more, begin nothing more. What runs may still be settled."""
         if self._draining:
             return
-        self._draining = True
+        self._draining = self._watching = True
+        if self._careful is not None:
+            self._careful.end()
+            self._careful = None
         self.keys.stop()
         self.feed.stop()
         for timer in self._waiting.values():

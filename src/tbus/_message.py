@@ -84,11 +84,14 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
         keyed: `key` is what the publisher of the message gave to tbus, so nobody needs to
             look for another one in the body.
         epoch: of the partition's owner; a later owner has a higher one.
-        redelivered: how often the broker says it delivered this before; 0 is the first time.
+        redelivered: how often it was delivered before, as far as anybody counts; 0 is the first
+            time.
         size: what it counts against `max_in_flight_bytes`.
         token: the transport's own; a number, what it needs to settle the message.
         attempts: handler runs that have failed for it before, here or in another process, as
             far as the transport has kept it.
+        suspect: processes that had it have died, so it is to be handled alone, after
+            `Feed.begin`. Only of what is redelivered.
     """
 
     position: Position
@@ -102,6 +105,7 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
     size: int = 0
     token: int = 0
     attempts: int = 0
+    suspect: bool = False
 
 
 class Message(msgspec.Struct, eq=False, gc=False):

@@ -72,6 +72,7 @@ def check_subscription(
         max_in_flight=options.max_in_flight,
         max_in_flight_bytes=config.max_in_flight_bytes,
         ack_wait=config.nats.ack_wait,
+        max_deliveries=options.max_deliveries,
     )
     return options, wanted
 

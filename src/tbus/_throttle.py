@@ -115,6 +115,10 @@ class PacedDispatcher(KeyedDispatcher[T]):
         """How many lanes could be taken now, were there no limit; none during a pause."""
         return 0 if self._pause is not None else len(self._ready)
 
+    def peek(self) -> T | None:
+        """The head that would be taken next; None: nothing is ready, or there is a pause."""
+        return None if self._pause is not None else super().peek()
+
     def take(self) -> Lane[T] | None:
         """The lane whose head is to be handled now, or None."""
         if self._pause is not None or not self._ready or self.running >= self.limit:

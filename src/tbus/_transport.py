@@ -83,6 +83,8 @@ class FeedRequest:
         max_in_flight_bytes: the same in bytes of `Delivery.size`; one message may exceed it.
         ack_wait: seconds after which a broker that hears nothing delivers again; the
             transport itself keeps what is in flight alive.
+        max_deliveries: how often a message may be delivered, or None; for transports that count
+            themselves whose processes have died (see `_suspects`).
     """
 
     topic: str
@@ -92,6 +94,7 @@ class FeedRequest:
     max_in_flight: int = 1000
     max_in_flight_bytes: int = 64 * 1024 * 1024
     ack_wait: float = 30.0
+    max_deliveries: int | None = None
 
 
 class Feed(Protocol):
@@ -120,6 +123,11 @@ class Feed(Protocol):
         """Remember, as durably as settlements that wait to be confirmed, how often handling a
         delivery in flight has failed: whoever reads for the group next finds it in
         `Delivery.attempts`. 0 begins anew. Never blocks; lost is safe."""
+
+    def begin(self, delivery: Delivery, begun: Callable[[], None]) -> None:
+        """A suspect delivery is about to be handled, alone: store that, so that it is known if this
+        process dies of it, and call `begun` in the program's event loop. Never blocks. What
+        cannot be stored is not begun: such a feed has lost the partition, or loses it soon."""
 
     def read_by(self, reader: Reader) -> Callable[[], bool] | None:
         """Say who is to be told when partitions of this feed come and go.

@@ -510,6 +510,34 @@ async def test_a_member_with_a_name_may_restart_without_anybody_else_s_partition
             assert len(watch.of(PartitionsRevoked)) == 1, "not only when the named one came first"
 
 
+async def test_a_member_that_leaves_amid_a_rebalance_is_not_waited_for(url, topic):
+    """The broker reads nothing from a member that has asked to join and waits for the others."""
+    settings = {"session_timeout": 10.0, "rebalance_timeout": 12.0, "drain": 10.0}
+    gate = Gate()
+    with trio.fail_after(20):
+        async with (
+            open_bus(url, kafka=settings) as stays,
+            open_bus(url, kafka=settings) as comes,
+            watching(stays) as first,
+            watching(comes) as third,
+            trio.open_nursery() as nursery,
+        ):
+            await stays.configure_topic(topic, TopicOptions(partitions=4))
+            await stays.subscribe(topic, gate, group=topic)
+            async with open_bus(url, kafka=settings) as goes, watching(goes) as second:
+                await goes.subscribe(topic, Seen(), group=topic)
+                await _wait_shares(first, topic, {2})
+                await publish_pairs(stays, topic, [(letter, letter) for letter in LETTERS])
+                await gate.wait(1)
+                nursery.start_soon(partial(comes.subscribe, topic, Seen(), group=topic))
+                await second.wait(PartitionsRevoked)
+            gate.open()
+            with trio.fail_after(6):  # well before its session would have ended
+                await first.wait(PartitionsRevoked, 2)
+                while _partitions(first, topic) | _partitions(third, topic) != {0, 1, 2, 3}:
+                    await trio.testing.wait_all_tasks_blocked(0.01)
+
+
 async def test_a_member_whose_credit_is_used_up_stays_in_its_group(url, topic, monkeypatch):
     """What is in flight counts as no reading: the client would take it for idle, and leave."""
     gate, seen = Gate(), Seen()

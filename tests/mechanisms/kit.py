@@ -38,6 +38,8 @@ class HandFeed:
     def __init__(self) -> None:
         self.settled: list[tuple[str, Verdict]] = []
         self.attempts: dict[str, int] = {}
+        self.begun: list[tuple[str, Callable[[], None]]] = []
+        """What was begun, and whom to call when that is stored."""
         self.stopped = False
         self.reader: Reader | None = None
         self._given: deque[Sequence[Delivery]] = deque()
@@ -64,6 +66,9 @@ class HandFeed:
 
     def note_attempts(self, delivery: Delivery, attempts: int) -> None:
         self.attempts[delivery.body.decode()] = attempts
+
+    def begin(self, delivery: Delivery, begun: Callable[[], None]) -> None:
+        self.begun.append((delivery.body.decode(), begun))
 
     def stop(self) -> None:
         self.stopped = True

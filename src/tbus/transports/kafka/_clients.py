@@ -8,10 +8,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import anyio
+from aiokafka import AIOKafkaConsumer
+from aiokafka import errors as kafka
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.group import LeaveGroupRequest
 
 from ..._bridge import aborted_unless_done
 from ..._config import KafkaOptions
 from .._tls import tls_context
+from ._errors import LOST, describe
 
 logger = logging.getLogger("tbus.kafka")
 
@@ -21,6 +26,10 @@ are seen this late at most."""
 
 RETRY_BACKOFF = 0.1
 """Seconds between a client's own repeats."""
+
+
+LEAVE_WAIT = 0.5
+"""Seconds for telling a group that a member has left."""
 
 
 class Client(Protocol):
@@ -83,3 +92,23 @@ async def close_client(
                     raise  # somebody did ask for it
             except Exception as error:  # noqa: BLE001 - it is being thrown away; logged
                 logger.debug("closing %s: %r", what, error)
+
+
+async def leave_group(admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer, group: str) -> None:
+    """Take a consumer that is being stopped out of its group, by another connection than its own.
+    On that one a broker reads nothing while it waits for the other members to join: one that
+    leaves then would be kept, with its partitions, until its session has ended.
+
+    A static member stays: its partitions wait for it.
+    """
+    coordinator: Any = consumer._coordinator
+    if coordinator is None or coordinator._group_instance_id is not None:
+        return
+    node, member = coordinator.coordinator_id, coordinator.member_id
+    if node is None or not member:
+        return
+    with anyio.move_on_after(LEAVE_WAIT, shield=True):
+        try:
+            await admin._client.send(node, LeaveGroupRequest(group, member))
+        except (kafka.KafkaError, *LOST) as error:
+            logger.debug("leaving group %s: %s", group, describe(error))

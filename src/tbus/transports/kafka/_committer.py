@@ -117,10 +117,14 @@ class Committer:
         }
 
     def _told(self, commit: Commit) -> OffsetAndMetadata:
+        record = f" {commit.record}" if commit.record else ""
+        if len(record) > self._limit:
+            record = ""
         mark = ""
         if commit.runs or commit.attempts:
-            mark = encode(Mark(commit.offset, commit.runs, commit.attempts), self._limit)
-        return OffsetAndMetadata(commit.offset, mark)
+            limit = self._limit - len(record)
+            mark = encode(Mark(commit.offset, commit.runs, commit.attempts), limit)
+        return OffsetAndMetadata(commit.offset, mark + record)
 
     async def _tell(self, due: dict[TopicPartition, tuple[Share, Commit]]) -> None:
         """Commit, with marks as long as this broker takes them. At once, and not with the next

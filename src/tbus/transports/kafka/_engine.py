@@ -19,7 +19,7 @@ from ..._marks import decode
 from ..._message import Receipt
 from ..._transport import Outgoing, PartitionLag
 from ._asking import ask
-from ._clients import client_options, close_client, start_client
+from ._clients import client_options, close_client, leave_group, start_client
 from ._group import GroupMember
 from ._group_list import GroupList
 from ._link import Link
@@ -168,6 +168,7 @@ class Engine:
                     self._options,
                     self._config.source,
                     make_offsets=self._make_offsets,
+                    leave=partial(leave_group, self.link.admin),
                     start=self._start,
                     emit=self._emit,
                 )
@@ -227,7 +228,7 @@ class Engine:
         for part in everyone:
             entry = committed.get(part)
             first = begins[part] if entry is None else max(entry.offset, begins[part])
-            mark = None if entry is None else decode(entry.metadata, entry.offset)
+            mark = None if entry is None else decode(entry.metadata.partition(" ")[0], entry.offset)
             beyond = 0 if mark is None else sum(last - start + 1 for start, last in mark.runs)
             behind = max(0, ends[part] - first - beyond)
             owner = owners.get(part.partition)

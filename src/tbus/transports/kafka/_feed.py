@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from math import inf
 
 import anyio
@@ -88,6 +89,12 @@ class KafkaFeed:
         """Say how often handling it has failed."""
         if not self._closed:
             self._bridge.submit_if_open(self.consumer.note_attempts, delivery, attempts)
+
+    def begin(self, delivery: Delivery, begun: Callable[[], None]) -> None:
+        """A suspect is about to be handled: committed first."""
+        if not self._closed:
+            stored = partial(self._bridge.post, begun)
+            self._bridge.submit_if_open(self.consumer.begin, delivery, stored)
 
     def stop(self) -> None:
         """Ask for nothing more."""

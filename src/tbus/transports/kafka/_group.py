@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any
 
@@ -40,6 +40,7 @@ from ..._config import KafkaOptions
 from ..._errors import TbusError
 from ..._events import Event, PartitionsAssigned, PartitionsRevoked, RetentionTook
 from ..._marks import Mark, decode
+from ..._suspects import Suspects
 from ._clients import client_options, close_client, start_client
 from ._committer import Committer
 from ._errors import LOST, describe, translated
@@ -75,9 +76,9 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
     """Reads topics for one group.
 
     Args:
-        admin: makes `Offsets`.
+        make_offsets: makes the questions about offsets.
+        leave: tells the group that a consumer has left it.
         start: starts a task in the loop's nursery.
-        fail: the member cannot go on: told why, for every feed that it has.
     """
 
     def __init__(
@@ -87,10 +88,12 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         name: str,
         *,
         make_offsets: Callable[[AIOKafkaConsumer], Offsets],
+        leave: Callable[[AIOKafkaConsumer, str], Coroutine[Any, Any, None]],
         start: Callable[..., None],
         emit: Callable[[Event], None],
     ) -> None:
         self.group = group
+        self._leave = leave
         self._options = options
         self._start = start
         self._emit = emit
@@ -153,6 +156,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         everyone = [TopicPartition(topic, number) for number in range(partitions)]
         consumer.on_room = self._wake
         consumer.on_settled = self._committer.settled
+        consumer.store = self._store
         try:
             if not self._joined:
                 await self._start_client()
@@ -202,6 +206,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         if self.topics.get(topic) is not consumer:
             return
         try:
+            consumer.end()
             await self._committer.commit()
         finally:
             self.topics.pop(topic, None)
@@ -214,6 +219,17 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
     async def commit(self) -> None:
         """Tell the broker what is settled, now."""
         await self._committer.commit()
+
+    def _store(self, stored: Callable[[], None]) -> None:
+        self._start(self._commit_and_tell, stored)
+
+    async def _commit_and_tell(self, stored: Callable[[], None]) -> None:
+        try:
+            await self._committer.commit()
+        except TbusError as error:
+            self.fail(error)
+        else:
+            stored()
 
     def _wake(self) -> None:
         self._fetching.wake()
@@ -263,7 +279,9 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self._listening.cancel()  # the client waits for it before it leaves the group
         async with self._assigned:
             self._assigned.notify_all()
-        await self._close_client()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._leave, self._client, self.group)
+            await self._close_client()
 
     async def _close_client(self) -> None:
         client = self._client
@@ -362,6 +380,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             topic.lose()
         try:
             if not lost:
+                for topic in topics:
+                    topic.end()
                 await self._committer.commit()
         finally:
             for topic in topics:
@@ -403,6 +423,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             missing = [p for p in partitions if p.topic == topic and p not in committed]
             start = consumer.request.start if topic in self._new else "earliest"
             fresh |= await self._offsets.starts(missing, start)
+        new: list[Share] = []
         # The list of topics may have changed meanwhile: then the group is joined once more.
         if not is_current() or not self._client.assignment().issuperset(partitions):
             return False
@@ -412,9 +433,11 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
                 continue  # closed meanwhile
             mark: Mark | None = None
             known: int | None = None
+            record = ""
             if part in committed:
                 known = base = committed[part].offset
-                mark = decode(committed[part].metadata, base)
+                mark_text, _, record = committed[part].metadata.partition(" ")
+                mark = decode(mark_text, base)
                 if base < begins[part]:
                     self._emit(RetentionTook(part.topic, self.group, base, begins[part] - 1))
                     base, mark = begins[part], None
@@ -424,11 +447,15 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
                 self._client.seek(part, base)
             self._client.resume(part)
             before = topic_consumer.former.get(part.partition)
-            topic_consumer.add(Share(part.partition, epoch, base, mark, known, before))
-            if before is not None:
-                self._committer.settled(0)  # it may know more than the group has heard
-        if fresh:
-            await self._committer.commit()
+            request = topic_consumer.request
+            suspects = Suspects(request.max_deliveries, request.max_in_flight, record, base)
+            share = Share(part.partition, epoch, base, mark, known, before, suspects, record)
+            share.held = True  # until it is stored that there is an owner
+            new.append(share)
+            topic_consumer.add(share)
+        await self._committer.commit()
+        for share in new:
+            share.held = False
         self._wake()
         for topic, consumer in self.topics.items():
             if consumer.shares:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from ..._marks import Mark, joined
+from ..._suspects import Suspects
 from ..._watermark import Watermark
 
 
@@ -26,6 +27,8 @@ class Commit(NamedTuple):
     offset: int
     runs: tuple[tuple[int, int], ...]
     attempts: tuple[tuple[int, int], ...]
+    record: str = ""
+    """Of the owner; see `_suspects`."""
 
 
 class Share:
@@ -38,9 +41,13 @@ class Share:
         mark: what an earlier owner has left beyond it, if anything.
         committed: the offset that the broker has, or None: none.
         before: the share of the partition that this process had last, if it had one.
+        suspects: which messages earlier owners may have died of.
+        record: what the broker has of that.
 
     Attributes:
         draining: nothing more of it is handed over.
+        held: nothing of it is handed over yet.
+        owned: until nothing of it runs any more, and the partition goes.
         watermark: what was handed over, and what of it is settled.
     """
 
@@ -52,7 +59,10 @@ class Share:
         "base",
         "draining",
         "epoch",
+        "held",
+        "owned",
         "partition",
+        "suspects",
         "watermark",
     )
 
@@ -64,17 +74,24 @@ class Share:
         mark: Mark | None = None,
         committed: int | None = None,
         before: Share | None = None,
+        suspects: Suspects | None = None,
+        record: str = "",
     ) -> None:
         self.partition = partition
         self.epoch = epoch
         self.base = base
         self.draining = False
+        self.held = False
+        self.owned = True
+        self.suspects = Suspects(None, 0) if suspects is None else suspects
         self.watermark = Watermark(base - 1)
         runs = () if mark is None else tuple(mark.runs)
         self._attempts = {} if mark is None else dict(mark.attempts)
         self._given_back: set[int] = set()
         self._committed = (
-            None if committed is None else Commit(committed, runs, tuple(self._attempts.items()))
+            None
+            if committed is None
+            else Commit(committed, runs, tuple(self._attempts.items()), record)
         )
         if before is not None and self._goes_on_from(before):
             runs = tuple(joined([*runs, *before._settled_from(base)]))
@@ -103,7 +120,9 @@ class Share:
 
     def open_all(self, offsets: Sequence[int]) -> bool:
         """Hand over all of these, in order, if none is to be looked at by itself; else False."""
-        return not self._before and not self._attempts and self.watermark.open_all(offsets)
+        if self._before or self._attempts or self.suspects:
+            return False
+        return self.watermark.open_all(offsets)
 
     def opener(self) -> Callable[[int], bool]:
         """What says of each offset, in order, whether it is to be handed over: False if it was,
@@ -140,12 +159,14 @@ class Share:
         Args:
             offsets: quick to look into: a set, or a dict.
         """
-        if self._attempts:
-            for offset in [offset for offset in self._attempts if offset in offsets]:
-                del self._attempts[offset]
         if self._given_back:
             offsets = {offset for offset in offsets if offset not in self._given_back}
-        return self.watermark.complete_all(offsets)
+        settled = self.watermark.complete_all(offsets)
+        if self._attempts:
+            self._attempts = {o: n for o, n in self._attempts.items() if o not in settled}
+        if self.suspects:
+            self.suspects.settle(settled)
+        return settled
 
     def give_back(self, offset: int) -> bool:
         """A message is not done with, and no more in flight; False if it was not."""
@@ -168,7 +189,8 @@ class Share:
             else:
                 runs.append((first, last))
         attempts = tuple(sorted(pair for pair in self._attempts.items() if pair[0] >= offset))
-        commit = Commit(offset, tuple(runs), attempts)
+        record = self.suspects.text(owned=self.owned)
+        commit = Commit(offset, tuple(runs), attempts, record)
         return None if commit == self._committed else commit
 
     def committed(self, commit: Commit) -> None:

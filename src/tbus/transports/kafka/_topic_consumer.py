@@ -35,6 +35,7 @@ class TopicConsumer:
     Attributes:
         on_room: called when there may be credit again.
         on_settled: called with how many were settled.
+        store: has all that is to be committed committed, and calls back.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class TopicConsumer:
         """The last share of each partition that is gone."""
         self.on_room: Callable[[], None] = _nothing
         self.on_settled: Callable[[int], None] = _no_count
+        self.store: Callable[[Callable[[], None]], None] = _at_once
         self._tell = tell
         self._drain = drain
         self._lose = lose
@@ -118,7 +120,7 @@ class TopicConsumer:
         return [
             TopicPartition(topic, number)
             for number, share in self.shares.items()
-            if not share.draining and number not in self._waiting
+            if not (share.draining or share.held or number in self._waiting)
         ]
 
     def take(self, partition: int, deliveries: list[Delivery]) -> None:
@@ -165,6 +167,7 @@ class TopicConsumer:
         self, waiting: list[Delivery], share: Share, batch: list[Delivery]
     ) -> bool:
         opened = share.opener()
+        suspects = share.suspects
         request = self.request
         count, used = self._in_flight, self._bytes
         taken = 0
@@ -177,6 +180,10 @@ class TopicConsumer:
             taken += 1
             if opened(delivery.position.offset):
                 delivery.attempts = share.attempts(delivery.position.offset)
+                if suspects:
+                    delivery.redelivered, delivery.suspect = suspects.judge(
+                        delivery.position.offset
+                    )
                 count += 1
                 used += size
                 batch.append(delivery)
@@ -253,6 +260,20 @@ class TopicConsumer:
             share.note_attempts(delivery.position.offset, attempts)
             self.on_settled(1)
 
+    def begin(self, delivery: Delivery, stored: Callable[[], None]) -> None:
+        """A suspect is about to be handled: `stored` is called when that is stored."""
+        share = self.shares.get(delivery.position.partition)
+        if share is not None and share.epoch == delivery.epoch:
+            if share.suspects.begin(delivery.position.offset):
+                self.store(stored)
+            else:
+                stored()
+
+    def end(self) -> None:
+        """Nothing of its shares runs any more: nobody has died."""
+        for share in self.shares.values():
+            share.owned = False
+
     def stop(self) -> None:
         """Hand over nothing more."""
         self.stopped = True
@@ -265,3 +286,7 @@ def _nothing() -> None:
 
 def _no_count(_: int) -> None:
     pass
+
+
+def _at_once(stored: Callable[[], None]) -> None:
+    stored()

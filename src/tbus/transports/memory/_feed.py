@@ -84,6 +84,10 @@ class MemoryFeed:
         """Say how a delivery ended. What is not this feed's any more is ignored."""
         self.member.settle(delivery, verdict)
 
+    def begin(self, delivery: Delivery, begun: Callable[[], None]) -> None:  # noqa: ARG002
+        """Nothing is suspect here: who dies takes the broker along."""
+        begun()
+
     def note_attempts(self, delivery: Delivery, attempts: int) -> None:
         """Keep how often handling a delivery has failed."""
         self.member.note_attempts(delivery, attempts)

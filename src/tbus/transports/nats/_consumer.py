@@ -52,6 +52,7 @@ from ..._errors import (
 from ..._events import Event, FeedReset
 from ..._marks import Mark, decode, encode, joined
 from ..._message import Delivery, Position
+from ..._suspects import Suspects
 from ..._transport import FeedRequest, Verdict
 from ..._watermark import Watermark
 from ._errors import (
@@ -168,9 +169,11 @@ class Consumer:
         "_start",
         "_stopped",
         "_streams",
+        "_suspects",
         "_tell",
         "_timer",
         "_too_big",
+        "_watched",
         "epoch",
         "name",
         "request",
@@ -205,6 +208,10 @@ class Consumer:
         self._origin = ""
         self._mark: Watermark | None = None
         self._in_flight: dict[int, _InFlight] = {}
+        self._suspects: Suspects | None = None
+        """Of a claimed consumer, once it is known."""
+        self._watched: Suspects | None = None
+        """The same, where something is to be asked of it: for the hot path."""
         self._attempts: dict[int, int] = {}
         """How often handling has failed for what is not settled, of a claimed consumer."""
         self._bytes = 0
@@ -340,6 +347,11 @@ class Consumer:
             floor = info["delivered"]["stream_seq"]
             self._mark = Watermark(floor)
             self._settled_before = self._read_marks(floor)
+        if self._claim is not None and self._suspects is None:
+            self._suspects = await self._look_at_record(session, self._mark)
+            self._watched = self._suspects if self._suspects else None
+            if generation != self._generation:
+                return
         self._next = info["delivered"]["consumer_seq"] + 1
         self._heard = self._loop.time()
         subject = session.new_inbox()
@@ -374,6 +386,7 @@ class Consumer:
             self._mark = Watermark(0)
             self._settled_before = []
             self._attempts.clear()
+            self._suspects = self._watched = None
             self._in_flight.clear()
             self._bytes = 0
 
@@ -474,6 +487,9 @@ class Consumer:
             mark.complete(position)
             self._acknowledge(reply)
             return
+        redelivered, suspect = delivered - 1, False
+        if self._watched is not None:
+            redelivered, suspect = self._watched.judge(position)
         size = len(data) + 128
         self._in_flight[position] = _InFlight(reply, size)
         self._bytes += size
@@ -488,10 +504,11 @@ class Consumer:
                 timestamp=stored / NANO,
                 key=key,
                 epoch=self.epoch,
-                redelivered=delivered - 1,
+                redelivered=redelivered,
                 size=size,
                 token=self._incarnation,
                 attempts=self._attempts.get(position, 0),
+                suspect=suspect,
             )
         )
 
@@ -614,6 +631,8 @@ class Consumer:
             self._acknowledge(known.reply)
             if self._attempts:
                 self._attempts.pop(position, None)
+            if self._watched is not None:
+                self._watched.settle((position,))
         elif not self._ordered:
             self._give_back(known.reply)
         if not self._pull_pending:
@@ -660,6 +679,56 @@ class Consumer:
         self._timer = self._loop.call_later(
             min(self.request.ack_wait / 3, HEARTBEAT), self._keep_alive
         )
+
+    # Suspects
+
+    async def _look_at_record(self, session: Session, mark: Watermark) -> Suspects:
+        """Read how the last owner has ended, and store that there is another one."""
+        base = mark.frontier + 1
+        if self._settled_before and self._settled_before[0][0] <= base:
+            base = self._settled_before[0][1] + 1
+        limit = self.request.max_deliveries
+        if limit is None:
+            return Suspects(limit, self.request.max_in_flight)
+        record = await self._served.record(session)
+        text = record.removeprefix(f"{self._origin} ")  # else it is of a consumer that was removed
+        suspects = Suspects(limit, self.request.max_in_flight, text, base)
+        await self._served.keep_record(session, f"{self._origin} {suspects.text()}")
+        return suspects
+
+    def begin(self, delivery: Delivery, stored: Callable[[], None]) -> None:
+        """A suspect is about to be handled: `stored` is called when that is stored."""
+        if self._suspects is not None and self._suspects.begin(delivery.position.offset):
+            self._start(self._store_record, stored)
+        else:
+            stored()
+
+    async def _store_record(self, stored: Callable[[], None]) -> None:
+        assert self._suspects is not None
+        while not self._stopped:
+            session = self._session
+            try:
+                if session is not None:
+                    await self._served.keep_record(
+                        session, f"{self._origin} {self._suspects.text()}"
+                    )
+                    stored()
+                    return
+            except (ApiError, NoAnswer, NoResponders, SessionLost) as error:
+                logger.debug("%s: storing what is begun: %s", self.name, error)
+            await asyncio.sleep(0.25)
+
+    async def end(self) -> None:
+        """Nothing of it runs any more: tell the next owner that nobody has died."""
+        session = self._session
+        if session is None or self._suspects is None or self.request.max_deliveries is None:
+            return
+        try:
+            await self._served.keep_record(
+                session, f"{self._origin} {self._suspects.text(owned=False)}"
+            )
+        except (ApiError, NoAnswer, NoResponders, SessionLost) as error:
+            logger.debug("%s: storing that it has ended: %s", self.name, error)
 
     # The mark
 

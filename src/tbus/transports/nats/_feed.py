@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 
 import anyio
@@ -116,6 +117,14 @@ class NatsFeed:
         """How often handling it has failed: kept where partitions are owned, with the mark."""
         if self._group is not None and not self._closed:
             self._bridge.submit_if_open(self._group.note_attempts, delivery, attempts)
+
+    def begin(self, delivery: Delivery, begun: Callable[[], None]) -> None:
+        """A suspect is about to be handled: stored first, where partitions are owned."""
+        if self._group is None:
+            begun()
+        elif not self._closed:
+            stored = partial(self._bridge.post, begun)
+            self._bridge.submit_if_open(self._group.begin, delivery, stored)
 
     def stop(self) -> None:
         """Ask for nothing more."""

@@ -223,6 +223,12 @@ class GroupConsumer:
         if share is not None and share.epoch == delivery.epoch:
             share.note_attempts(delivery, attempts)
 
+    def begin(self, delivery: Delivery, stored: Callable[[], None]) -> None:
+        """A suspect is about to be handled: `stored` is called when that is stored."""
+        share = self._shares.get(delivery.position.partition)
+        if share is not None and share.epoch == delivery.epoch:
+            share.begin(delivery, stored)
+
     def _look_at_lease(self) -> bool:
         """Whether the lease lasts; once in each pass of the loop, for what is settled in one is
         sent at its end."""
@@ -358,6 +364,7 @@ class GroupConsumer:
         self._start(self._let_go, share, number, share.mark_text())
 
     async def _let_go(self, share: Consumer, number: int, mark: str) -> None:
+        await share.end()
         await share.release()
         self.membership.drained(number, share.epoch, mark)
         self._emit(PartitionsRevoked(self.request.topic, self._group, (number,)))

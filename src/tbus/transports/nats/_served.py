@@ -200,6 +200,20 @@ class ServedConsumer:
     def _floor_key(self) -> str:
         return f"floor.{self._partition}"
 
+    async def record(self, session: Session) -> str:
+        """What the last owner has left of its end, or that it had none; see `_suspects`."""
+        assert self._bucket is not None
+        return await self._bucket.read(session, self._record_key) or ""
+
+    async def keep_record(self, session: Session, text: str) -> None:
+        """Store the same, and wait until it is stored."""
+        assert self._bucket is not None
+        await self._bucket.keep(session, self._record_key, text)
+
+    @property
+    def _record_key(self) -> str:
+        return f"owner.{self._partition}"
+
     async def remove(self, session: Session, timeout: float) -> None:
         """Remove it."""
         await session.api(f"CONSUMER.DELETE.{self.path}", timeout=timeout)
