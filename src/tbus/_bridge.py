@@ -42,7 +42,7 @@ import anyio
 import trio
 from anyio.abc import TaskGroup
 
-from ._errors import BusClosed
+from ._errors import BusClosed, TbusError
 from ._lookups import LookupThreads
 from ._passes import PassInstrument, PassSelector
 from ._runtime import OneShot, Runtime, current_runtime
@@ -319,7 +319,18 @@ class Bridge:
         self.nursery.start_soon(self._run_task, function, args, name=f"tbus {function.__name__}")
 
     async def _run_task(self, function: Callable[..., Awaitable[object]], args: Any) -> None:
-        await function(*args)
+        try:
+            await function(*args)
+        except asyncio.CancelledError as error:
+            if self._is_ending():
+                raise
+            # Let through, it would end every other task here, and nobody would be told.
+            told = f"a client has cancelled {function!r}, unasked"
+            raise RuntimeError(told) from error  # noqa: ASYNC104 - see above
+
+    def _is_ending(self) -> bool:
+        """In the loop's thread: whether its tasks are cancelled."""
+        return self._stop_asked or self.nursery.cancel_scope.cancel_called
 
     def post(self, function: Callable[..., object], *args: Any) -> None:
         """Run a function in the program's thread, soon and in order. Never blocks."""
@@ -372,9 +383,14 @@ class Bridge:
                 call.result = await function(*args)
             except Exception as error:  # noqa: BLE001 - raised in the program
                 call.error = error
-            except BaseException:
+            except BaseException as error:  # noqa: ASYNC103 - see below
                 call.error = BusClosed("the bus ended while it asked its broker")
-                raise
+                if self._is_ending() or not isinstance(error, asyncio.CancelledError):
+                    raise
+                # Whoever asked has left; or a client has cancelled its caller, unasked. Let
+                # through without a scope of its own, it would end every other task here.
+                if not call.scope.cancel_called:
+                    call.error = TbusError("the broker's client cancelled what was asked of it")
             finally:
                 self.post(call.answer)
 

@@ -19,7 +19,7 @@ import trio
 
 from tbus import _bridge
 from tbus._bridge import HELPING, Bridge, open_bridge
-from tbus._errors import BusClosed
+from tbus._errors import BusClosed, TbusError
 from tbus._watermark import Watermark
 
 
@@ -412,6 +412,54 @@ async def test_an_exception_in_a_task_of_the_loops_nursery_ends_the_bridge() -> 
     async with open_bridge() as bridge:
         bridge.submit(bridge.start, work)
         assert repr(await end_of_failed_bridge(bridge)) == "Broken('task')"
+    assert_nothing_is_left(bridge)
+
+
+def cancel_me() -> None:
+    """As a client does whose own task was cancelled: nobody has asked for it."""
+    raise asyncio.CancelledError
+
+
+@pytest.mark.asyncio_too
+async def test_a_cancellation_of_a_clients_own_ends_one_call_and_no_more() -> None:
+    async def ask() -> None:
+        cancel_me()
+
+    async with open_bridge() as bridge:
+        with pytest.raises(TbusError, match="cancelled"):
+            await bridge.call(ask)
+        assert await in_loop(bridge, lambda: "alive") == "alive"
+    assert_nothing_is_left(bridge)
+
+
+async def test_one_that_answers_being_cancelled_in_a_call_ends_that_call_and_no_more() -> None:
+    begun = trio.Event()
+    async with open_bridge() as bridge:
+
+        async def ask() -> None:
+            bridge.post(begun.set)
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancel_me()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bridge.call, ask)
+            await begun.wait()
+            nursery.cancel_scope.cancel()
+        assert await in_loop(bridge, lambda: "alive") == "alive"
+    assert_nothing_is_left(bridge)
+
+
+async def test_one_in_a_task_of_the_loops_nursery_is_told() -> None:
+    async def work() -> None:
+        cancel_me()
+
+    async with open_bridge() as bridge:
+        bridge.submit(bridge.start, work)
+        error = await end_of_failed_bridge(bridge)
+    assert isinstance(error, RuntimeError)
+    assert "unasked" in str(error)
     assert_nothing_is_left(bridge)
 
 

@@ -82,16 +82,19 @@ async def close_client(
     ever; after it a second one does nothing, and connections and a task are left. So the client
     below is closed in any case. What is left even then ends with the loop.
     """
+    task = asyncio.current_task()
+    assert task is not None
+    asked = task.cancelling()  # before: maybe because this close is all that is left to do
     for part in (stop, client.close):
         with anyio.move_on_after(wait, shield=True):
             try:
                 await part()
-            except asyncio.CancelledError:  # noqa: ASYNC103 - see below
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise  # somebody did ask for it
+            except asyncio.CancelledError:  # noqa: ASYNC103 - of the client's, or at the deadline
+                logger.debug("closing %s: cancelled", what)
             except Exception as error:  # noqa: BLE001 - it is being thrown away; logged
                 logger.debug("closing %s: %r", what, error)
+    if task.cancelling() > asked:
+        raise asyncio.CancelledError  # the loop ends
 
 
 async def leave_group(admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer, group: str) -> None:

@@ -51,7 +51,7 @@ from ._topic_consumer import TopicConsumer
 
 logger = logging.getLogger("tbus.kafka")
 
-CLOSE_WAIT = 1.0
+CLOSE_WAIT = 0.5
 """Seconds that a consumer gets for leaving its group, before its connections are closed."""
 
 POLL_INTERVAL = 24 * 3600.0
