@@ -165,11 +165,13 @@ async def test_nothing_of_a_group_is_left_when_its_topic_is_removed(
     nats_server: NatsServer, topic: str
 ) -> None:
     async with open_bus(nats_server.url) as bus:
-        await bus.subscribe(topic, Seen(), group="g")
+        await bus.subscribe(topic, seen := Seen(), group="g")
         await bus.publish(topic, b"")
+        await seen.wait(1)
     async with open_bus(nats_server.url) as bus:
         state = ask(nats_server, "$JS.API.STREAM.INFO.KV_tbus")["state"]
-        assert state["messages"] == 1, json.dumps(state)  # the lease document; the member has gone
+        # The lease document, and how the owner has ended; the member has gone.
+        assert state["messages"] == 2, json.dumps(state)
         await bus.remove_topic(topic)
     assert ask(nats_server, "$JS.API.STREAM.INFO.KV_tbus")["state"]["messages"] == 0
 
