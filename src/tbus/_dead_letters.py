@@ -20,13 +20,13 @@ from __future__ import annotations
 import hashlib
 import re
 import traceback
-from datetime import UTC, datetime
+from datetime import datetime
 
 import attrs
 
 from ._errors import text_of
 from ._keys import find_key
-from ._message import Delivery, Headers, Message, Position, Receipt
+from ._message import Delivery, Headers, Message, Position, Receipt, moment
 
 PREFIX = "Tbus-Dead-"
 
@@ -232,7 +232,7 @@ def read_dead_letter(topic: str, delivery: Delivery) -> DeadLetter | None:
         headers=delivery.headers[:start],
         stored_in=topic,
         stored_at=delivery.position,
-        stored=datetime.fromtimestamp(delivery.timestamp, tz=UTC),
+        stored=moment(delivery.timestamp),
     )
 
 
@@ -350,7 +350,7 @@ def _read(value: str) -> str:
 
 
 def _rfc3339(seconds: float) -> str:
-    told = datetime.fromtimestamp(seconds, tz=UTC).isoformat(timespec="microseconds")
+    told = moment(seconds).isoformat(timespec="microseconds")
     return told.replace("+00:00", "Z")
 
 

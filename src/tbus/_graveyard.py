@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 
 import attrs
 
@@ -35,7 +35,7 @@ from ._dead_letters import (
     shortened,
 )
 from ._errors import PublishRefused
-from ._message import Message, Position
+from ._message import Message, Position, moment
 from ._publisher import Publisher
 from ._runtime import Runtime
 from ._stored import StoredMessages, open_stored
@@ -173,7 +173,7 @@ class Graveyard:
             async for delivery in stored:
                 letter = read_record(delivery)
                 if letter is not None:
-                    when = datetime.fromtimestamp(delivery.timestamp, tz=UTC)
+                    when = moment(delivery.timestamp)
                     found[letter] = (found[letter][0] + 1 if letter in found else 1, when)
         return found
 

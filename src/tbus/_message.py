@@ -16,6 +16,20 @@ Headers = tuple[tuple[str, str], ...]
 """Ordered pairs; a name may come more than once."""
 
 
+def moment(seconds: float) -> datetime:
+    """An instant as brokers tell it, in seconds since the epoch, as a time in UTC.
+
+    A broker stores whatever number a publisher gave it, where it is told to. What lies beyond
+    the years that Python knows is told as the first, or the last, instant of those: nobody's
+    handler fails, and nothing stays undelivered, because of it.
+    """
+    try:
+        return datetime.fromtimestamp(seconds, tz=UTC)
+    except (ValueError, OverflowError, OSError):  # which of them depends on platform and number
+        last, first = datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
+        return last if seconds > 0 else first
+
+
 # Position, Receipt, Delivery and Message are made for every message. msgspec's structs take a
 # third of the time of attrs classes, and the garbage collector need not look at them: nothing
 # they hold leads back to them.
@@ -157,8 +171,8 @@ class Message(msgspec.Struct, eq=False, gc=False):
 
     @property
     def timestamp(self) -> datetime:
-        """When the broker stored it, in UTC."""
-        return datetime.fromtimestamp(self.delivery.timestamp, tz=UTC)
+        """When the broker stored it, in UTC; never an error, see `moment`."""
+        return moment(self.delivery.timestamp)
 
     @property
     def envelope(self) -> Envelope:
