@@ -112,10 +112,14 @@ class Watch:
         """Those of one kind."""
         return [event for event in self.events if isinstance(event, kind)]
 
+    async def next(self) -> None:
+        """Wait for the next event, of any kind."""
+        await self._more.wait()
+
     async def wait(self, kind: type[E], count: int = 1) -> E:
         """Wait for the `count`-th event of a kind."""
         while len(self.of(kind)) < count:
-            await self._more.wait()
+            await self.next()
         return self.of(kind)[count - 1]
 
     def add(self, event: Event) -> None:

@@ -9,11 +9,12 @@ import anyio.lowlevel
 
 from ..._bus import Bus
 from ..._errors import ConfigurationError
+from ..._events import PartitionsAssigned, PartitionsRevoked
 from ..._message import Message
 from ..._topic import TopicOptions
 from ..harness import Harness
 from ._case import case
-from ._kit import Gate, raising
+from ._kit import Gate, Seen, Watch, raising, watching
 
 PARTITIONS = 4
 KEYS = 16
@@ -184,6 +185,52 @@ async def what_runs_when_a_member_comes_is_finished_before_anybody_gets_more_of_
 
 async def _subscribe(bus: Bus, topic: str, handler: _Member) -> None:
     await bus.subscribe(topic, handler, group="g")
+
+
+def _epochs(watch: Watch) -> dict[int, int]:
+    """The partitions that a member has by what it was told, each with its epoch."""
+    held: dict[int, int] = {}
+    for event in watch.events:
+        if isinstance(event, PartitionsAssigned):
+            held |= dict.fromkeys(event.partitions, event.epoch)
+        elif isinstance(event, PartitionsRevoked):
+            for number in event.partitions:
+                held.pop(number, None)
+    return held
+
+
+@case(limit=60.0)
+async def members_are_told_which_partitions_are_theirs_and_of_what_epoch(harness: Harness) -> None:
+    seen = Seen()
+    everything = set(range(PARTITIONS))
+    async with harness.open_bus() as bus, watching(bus) as watch:
+        topic = await _make(bus, harness)
+        writer = _Writer(bus, topic)
+        await bus.subscribe(topic, seen, group="g")
+        while set(_epochs(watch)) != everything:
+            await watch.next()
+        told = watch.of(PartitionsAssigned)
+        assert {(event.topic, event.group) for event in told} == {(topic, "g")}
+        alone = _epochs(watch)
+        await writer.write()
+        for message in await seen.wait(writer.count):
+            assert message.epoch == alone[message.position.partition]
+        async with harness.open_bus() as other, watching(other) as others:
+            await other.subscribe(topic, seen, group="g")
+            while len(_epochs(watch)) != 2:
+                await watch.next()
+            while len(_epochs(others)) != 2:
+                await others.next()
+            here, there = _epochs(watch), _epochs(others)
+            assert here.keys() | there.keys() == everything
+            assert all(epoch > alone[number] for number, epoch in there.items())
+            await writer.write()
+            for message in (await seen.wait(writer.count))[KEYS:]:
+                assert message.epoch == (here | there)[message.position.partition]
+        while set(_epochs(watch)) != everything:
+            await watch.next()
+        again = _epochs(watch)
+    assert all(again[number] > epoch for number, epoch in there.items())
 
 
 @case(limit=60.0)

@@ -42,9 +42,8 @@ class MemoryFeed:
         self._group = topic.open_group(request)
         self.member = Member(
             self._group,
-            request.max_in_flight,
-            request.max_in_flight_bytes,
-            request.ack_wait,
+            request,
+            emit,
             wake=self._wake,
             later=timers.call_later,
         )

@@ -21,8 +21,9 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
+from ..._events import PartitionsAssigned, PartitionsRevoked
 from ..._message import Delivery
-from ..._transport import Verdict
+from ..._transport import Emit, FeedRequest, Verdict
 from ._log import PartitionLog
 from ._share import Loss, Reader, Share
 
@@ -35,11 +36,18 @@ class Member(Reader):
 
     Args:
         group: joins it by `Group.join`.
-        ack_wait: seconds for which it may be silent and keep what it holds.
+        request: of the feed.
+        emit: is told which partitions come and go.
         later: runs something after so many seconds.
+
+    Attributes:
+        ack_wait: seconds for which it may be silent and keep what it holds.
     """
 
     __slots__ = (
+        "_emit",
+        "_gained",
+        "_topic",
         "_turn",
         "ack_wait",
         "group",
@@ -55,16 +63,18 @@ class Member(Reader):
     def __init__(
         self,
         group: Group,
-        max_in_flight: int,
-        max_in_flight_bytes: int,
-        ack_wait: float,
+        request: FeedRequest,
+        emit: Emit,
         wake: Callable[[], None],
         later: Later,
     ) -> None:
-        super().__init__(max_in_flight, max_in_flight_bytes, wake)
+        super().__init__(request.max_in_flight, request.max_in_flight_bytes, wake)
         self.group = group
-        self.ack_wait = ack_wait
+        self.ack_wait = request.ack_wait
         self.later = later
+        self._topic = request.topic
+        self._emit = emit
+        self._gained: list[Share] = []  # and not told yet
         self._turn = 0
         self.unheard: dict[Delivery, Verdict] = {}  # settled while the connection was cut
         self.unnoted: dict[Delivery, int] = {}  # and failed so often
@@ -144,6 +154,28 @@ class Member(Reader):
                 self.unnoted.pop(delivery, None)
                 of.released(delivery)
 
+    def owns(self, share: Share) -> None:
+        """A share is its own from now on."""
+        self._gained.append(share)
+        if not self.group.is_sharing_out:
+            self.tell_gained()
+
+    def owned(self, share: Share, *, lost: bool) -> None:
+        """A share that was its own is another's."""
+        name = self.group.name
+        if name is not None and self in self.group.members:
+            self._emit(PartitionsRevoked(self._topic, name, (share.log.partition,), lost))
+
+    def tell_gained(self) -> None:
+        """Tell of the partitions gained, those of one epoch together."""
+        name = self.group.name
+        gained, self._gained = self._gained, []
+        if name is None:
+            return  # nobody else could have them
+        for epoch in sorted({share.epoch for share in gained}):
+            numbers = tuple(share.log.partition for share in gained if share.epoch == epoch)
+            self._emit(PartitionsAssigned(self._topic, name, numbers, epoch))
+
     def stop(self) -> None:
         """Read no more; its partitions go to others as soon as it has settled what it holds."""
         if not self.is_stopped:
@@ -207,9 +239,13 @@ class Group:
         name: None for the one feed.
         is_shared: whether every member reads from every partition.
         starts: each partition, and the offset where the group begins.
+
+    Attributes:
+        is_sharing_out: more partitions may change hands before anybody is told of those that
+            have come.
     """
 
-    __slots__ = ("is_gone", "is_shared", "members", "name", "shares")
+    __slots__ = ("is_gone", "is_shared", "is_sharing_out", "members", "name", "shares")
 
     def __init__(
         self, name: str | None, is_shared: bool, starts: Sequence[tuple[PartitionLog, int]]
@@ -217,6 +253,7 @@ class Group:
         self.name = name
         self.is_shared = is_shared
         self.is_gone = False
+        self.is_sharing_out = False
         wake_one = self.wake_one if is_shared else None
         self.shares = [Share(log, start, wake_one) for log, start in starts]
         self.members: list[Member] = []
@@ -254,6 +291,13 @@ class Group:
                     if member.has_expired:
                         member.surrender()
             return
+        self.is_sharing_out = True
+        self._share_out(wanting)
+        self.is_sharing_out = False
+        for member in self.members:
+            member.tell_gained()
+
+    def _share_out(self, wanting: list[Member]) -> None:
         for share, target in self._targets(wanting):
             share.target = target
             owner = share.owner
@@ -265,7 +309,7 @@ class Group:
             assert isinstance(owner, Member)
             if owner.has_expired:
                 owner.surrender(share)
-                share.hand_over()
+                share.hand_over(lost=True)
             else:
                 owner.later(owner.ack_wait, _Fence(share, owner, share.epoch))
 
@@ -310,4 +354,4 @@ class _Fence:
             and share.target is not self.owner
         ):
             self.owner.surrender(share)
-            share.hand_over()
+            share.hand_over(lost=True)

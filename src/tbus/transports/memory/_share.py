@@ -75,6 +75,12 @@ class Reader:
             return False
         return True
 
+    def owns(self, share: Share) -> None:
+        """A share is its own from now on."""
+
+    def owned(self, share: Share, *, lost: bool) -> None:
+        """A share that was its own is another's; `lost`: with what it had in flight of it."""
+
 
 class Share:
     """A group's place in one partition.
@@ -275,13 +281,17 @@ class Share:
 
     # --- ownership ---
 
-    def hand_over(self) -> None:
+    def hand_over(self, *, lost: bool = False) -> None:
         """Make the target the owner, beginning at what is not settled."""
-        if self.owner is self.target:
+        former, owner = self.owner, self.target
+        if former is owner:
             return
-        self.owner = self.target
-        if self.owner is not None:
+        self.owner = owner
+        if former is not None:
+            former.owned(self, lost=lost)
+        if owner is not None:
             self.epoch += 1
+            owner.owns(self)
         self._forgotten.clear()
         self.reset(frozenset())
         self.notify()
