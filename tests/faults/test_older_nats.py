@@ -19,7 +19,7 @@ import trio
 from tbus import ConfigurationError, Message, TopicOptions, open_bus
 from tbus._events import PartitionsAssigned
 from tbus.testing.conformance._kit import Gate, Seen, publish_text, watching
-from tbus.transports.nats import _consumer, _group_consumer, _served
+from tbus.transports.nats import _served
 from tests.brokers.nats import NatsServer
 from tests.brokers.proxy import Direction
 
@@ -67,8 +67,7 @@ def _start(
         if what == "server_without_reset":
             monkeypatch.setattr(_served, "RESET_SINCE", NEVER)
         else:
-            monkeypatch.setattr(_consumer, "ORDER_SINCE", NEVER)
-            monkeypatch.setattr(_group_consumer, "ORDER_SINCE", NEVER)
+            monkeypatch.setattr(_served, "ORDER_SINCE", NEVER)
         yield server
         return
     with NatsServer(tmp_path / "older", binary=request.param) as server:

@@ -20,16 +20,17 @@ import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from ..._errors import ConfigurationError, TbusError, TransportLost
+from ..._errors import TbusError, TransportLost
 from ..._events import Event, MembersChanged, PartitionsAssigned, PartitionsRevoked
 from ..._message import Delivery
 from ..._ownership import Drain, Drop, Take
 from ..._transport import FeedRequest, Verdict
-from ._consumer import CLOSE_WAIT, ORDER_SINCE, Claim, Consumer
+from ._claim import Claim
+from ._consumer import CLOSE_WAIT, Consumer
 from ._errors import ApiError, NoAnswer, NoResponders, SessionLost, not_possible
 from ._membership import Membership, clock
 from ._names import consumer_name
-from ._served import ServedConsumer
+from ._served import ServedConsumer, check_order
 from ._session import Session
 from ._streams import Streams
 
@@ -100,14 +101,7 @@ class GroupConsumer:
             TbusError: the server would not have it.
         """
         topic = self.request.topic
-        if session.version < ORDER_SINCE:
-            raise ConfigurationError(
-                f"this nats-server is {'.'.join(map(str, session.version))}; order by key through"
-                " reconnects and over several processes needs 2.11, and better 2.14: upgrade it,"
-                " or subscribe with order='none'",
-                field="order",
-                value=self.request.order,
-            )
+        check_order(session, self.request)
         try:
             await self._streams.ensure(session, topic)
             partitions = self._streams.partitions(topic)

@@ -22,7 +22,7 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from ..._errors import ConsumerGone, SubscriptionFailed
+from ..._errors import ConfigurationError, ConsumerGone, SubscriptionFailed
 from ..._events import Event, RetentionTook
 from ..._message import Position
 from ..._transport import FeedRequest
@@ -45,7 +45,25 @@ the same, one that somebody else removed is not."""
 POLICY = "overflow"
 """The server's least demanding priority policy: what counts is the group's name alone."""
 
+ORDER_SINCE = (2, 11)
+
 RESET_SINCE = (2, 14)
+
+
+def check_order(session: Session, request: FeedRequest) -> None:
+    """Whether the server can keep the order that a feed asks for.
+
+    Raises:
+        ConfigurationError: it is too old.
+    """
+    if request.order != "none" and session.version < ORDER_SINCE:
+        raise ConfigurationError(
+            f"this nats-server is {'.'.join(map(str, session.version))}; order by key through"
+            " reconnects and over several processes needs 2.11, and better 2.14: upgrade it,"
+            " or subscribe with order='none'",
+            field="order",
+            value=request.order,
+        )
 
 
 class ServedConsumer:
