@@ -42,6 +42,11 @@ def member_of(bus: Bus, group: str) -> GroupMember:
     return engine_of(bus)._members[group]
 
 
+async def wait_looked(bus: Bus) -> None:
+    """Have the bus look now, as it does every few seconds, whether its topics are as they were."""
+    await transport_of(bus)._ask(engine_of(bus)._look)
+
+
 # --- traffic ---------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import requires
@@ -50,6 +51,7 @@ from tests.faults.kafka_kit import (
     transport_of,
     wait_committed,
     wait_empty,
+    wait_looked,
 )
 
 QUICK = {"session_timeout": 2.0, "rebalance_timeout": 4.0, "drain": 1.0}
@@ -951,6 +953,49 @@ async def test_a_key_goes_where_the_chosen_rule_says(url, server, topic, rule):
     assert {one.key for one in found} == {key.encode("utf-8", "surrogateescape") for key in keys}
     for one in found:
         assert one.partition == pick(one.key, numbers, numbers), one.key
+
+
+@pytest.mark.parametrize("remover", ["the same bus", "another program"])
+@pytest.mark.parametrize("partitions", [9, 2])
+async def test_a_publisher_follows_a_topic_that_was_made_again_with_other_partitions(
+    url, server, topic, partitions, remover
+):
+    pick = partitioner("murmur2")
+    keys = [f"order-{number}" for number in range(40)]
+    with trio.fail_after(30):
+        async with open_bus(url) as bus:
+            await bus.configure_topic(topic, TopicOptions(partitions=5))
+            for key in keys:
+                await bus.publish(topic, b"x", key=key)
+            async with AsyncExitStack() as others:
+                by = (
+                    bus
+                    if remover == "the same bus"
+                    else await others.enter_async_context(open_bus(url))
+                )
+                await by.remove_topic(topic)
+                await by.configure_topic(topic, TopicOptions(partitions=partitions))
+            if by is not bus:
+                await wait_looked(bus)
+            receipts = [await bus.publish(topic, b"x", key=key) for key in keys]
+    numbers = range(partitions)
+    for key, receipt in zip(keys, receipts, strict=True):
+        assert receipt.position.partition == pick(key.encode(), numbers, numbers)
+
+
+async def test_a_publisher_follows_partitions_that_are_added(url, server, topic):
+    pick = partitioner("murmur2")
+    keys = [f"order-{number}" for number in range(40)]
+    with trio.fail_after(30):
+        async with open_bus(url) as bus:
+            await bus.configure_topic(topic, TopicOptions(partitions=2))
+            for key in keys:
+                await bus.publish(topic, b"x", key=key)
+            await add_partitions(server, topic, 6)
+            await wait_looked(bus)
+            receipts = [await bus.publish(topic, b"x", key=key) for key in keys]
+    for key, receipt in zip(keys, receipts, strict=True):
+        assert receipt.position.partition == pick(key.encode(), range(6), range(6))
 
 
 async def test_whatever_another_program_has_stored_goes_to_the_dead_letters_as_it_is(

@@ -99,13 +99,12 @@ class HandBatch:
 class HandProducers:
     """Whichever producer the test puts here."""
 
-    def __init__(self, partitions: int) -> None:
+    def __init__(self) -> None:
         self.current: HandProducer | None = HandProducer()
         self.made = [self.current]
         self.ended: list[HandProducer] = []
         self.replaced = True
         self.changed = asyncio.Event()
-        self._numbers = list(range(partitions))
 
     async def get(self) -> HandProducer:
         while self.current is None:
@@ -113,9 +112,8 @@ class HandProducers:
             await self.changed.wait()
         return self.current
 
-    async def known_partitions(self, topic: str) -> list[int]:
+    async def learn(self, topic: str) -> None:
         await self.get()
-        return self._numbers
 
     def retire(self, producer: HandProducer) -> None:
         producer.retired = True
@@ -138,7 +136,8 @@ class HandProducers:
 class HandTopics:
     """Topics that are there, or the error that looking for one raises."""
 
-    def __init__(self) -> None:
+    def __init__(self, partitions: int) -> None:
+        self.partitions = partitions
         self.error: TbusError | None = None
         self.looked = 0
         self.forgotten: list[str] = []
@@ -147,7 +146,7 @@ class HandTopics:
         self.looked += 1
         if self.error is not None:
             raise type(self.error)(str(self.error))
-        return 1
+        return self.partitions
 
     def forget(self, topic: str) -> None:
         self.forgotten.append(topic)
@@ -157,8 +156,8 @@ class Desk:
     """An outbox, what is put into it, and what comes of that."""
 
     def __init__(self, partitions: int = 1) -> None:
-        self.producers = HandProducers(partitions)
-        self.topics = HandTopics()
+        self.producers = HandProducers()
+        self.topics = HandTopics(partitions)
         self.outcomes: dict[str, Receipt | TbusError] = {}
         self.times: dict[str, float] = {}
         self.order: list[str] = []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from collections import defaultdict
+from string import ascii_letters
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from aiokafka import errors as kafka
 from tbus._errors import OutcomeUnknown, PublishRefused, TransportLost
 from tbus._message import Position, Receipt
 from tbus.transports.kafka._outbox import LARGEST
+from tbus.transports.kafka._partitioners import partitioner
 from tests.mechanisms.kafka_kit import Desk, run
 
 
@@ -50,6 +53,42 @@ def test_partitions_do_not_wait_for_each_other():
         assert list(desk.outcomes) == ["b"]
 
     run(main)
+
+
+@pytest.mark.parametrize("partitions", [5, 1])
+def test_what_waits_when_the_partitions_are_others_goes_where_its_key_belongs(partitions):
+    pick = partitioner("murmur2")
+    ids = ascii_letters[:40]
+    key_of = {one: "abcdefgh"[number % 8] for number, one in enumerate(ids)}  # five of each
+    sent, waiting, later = ids[:16], ids[16:32], ids[32:]
+
+    async def main():
+        desk = Desk(partitions=2)
+        for part in (sent, waiting):
+            for one in part:
+                desk.put(one, key_of[one])
+            await desk.settle()
+        desk.outbox.resize("t", partitions)
+        for one in later:
+            desk.put(one, key_of[one])
+        while len(desk.outcomes) < len(ids):
+            await desk.settle()
+            for number, answer in enumerate(desk.producer.answers):
+                if not answer.done():
+                    desk.producer.answer(number)
+        return desk
+
+    desk = run(main)
+    assert sorted(one for batch in desk.sent[:2] for one in batch) == sorted(sent)
+    placed: dict[str, str] = defaultdict(str)
+    for batch, partition in zip(desk.sent[2:], desk.producer.partitions[2:], strict=True):
+        for one in batch:
+            key = key_of[one]
+            assert partition == pick(key.encode(), range(partitions), range(partitions))
+            placed[key] += one
+    assert placed == {
+        key: "".join(one for one in waiting + later if key_of[one] == key) for key in "abcdefgh"
+    }
 
 
 def test_what_the_client_has_is_unknown_and_what_waits_was_not_sent():

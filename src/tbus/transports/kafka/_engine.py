@@ -259,6 +259,8 @@ class Engine:
         for topic, count in found.items():
             if count is None:
                 self.outbox.forget(topic)
+            else:
+                self.outbox.resize(topic, count)
         for consumer in feeds:
             count = found[consumer.request.topic]
             if count is None:

@@ -82,16 +82,27 @@ class _Lane:
 class _Lanes:
     """The lanes of a topic, and in which of them a key goes."""
 
-    __slots__ = ("_found", "_lanes", "_numbers", "_pick")
+    __slots__ = ("_found", "_lanes", "_numbers", "_pick", "_topic")
 
-    def __init__(self, lanes: list[_Lane], pick: Partitioner) -> None:
-        self._lanes = lanes
-        self._numbers = range(len(lanes))
+    def __init__(self, topic: str, count: int, pick: Partitioner) -> None:
+        self._topic = topic
         self._pick = pick
-        self._found: dict[str, _Lane] = {}
+        self._lanes: list[_Lane] = []
+        self.resize(count)
 
     def __iter__(self) -> Iterator[_Lane]:
         return iter(self._lanes)
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    def resize(self, count: int) -> None:
+        """Have so many; those that there are go on, from the first."""
+        known = self._lanes[:count]
+        more = (TopicPartition(self._topic, number) for number in range(len(known), count))
+        self._lanes = [*known, *map(_Lane, more)]
+        self._numbers = range(count)
+        self._found: dict[str, _Lane] = {}
 
     def of(self, key: str | None) -> _Lane:
         """The lane of a key; any one for an event without."""
@@ -198,17 +209,29 @@ class Outbox:
         for a lane that is left goes to its partition all the same."""
         self._lanes.pop(topic, None)
 
+    def resize(self, topic: str, partitions: int) -> None:
+        """The topic has so many partitions: it was made again, or some were added. Keys go where
+        they belong among these from now on, and so does what waits, in its order."""
+        lanes = self._lanes.get(topic)
+        if lanes is None or len(lanes) == partitions:
+            return
+        waiting = sorted((entry for lane in lanes for entry in lane.waiting), key=_number)
+        for lane in lanes:
+            lane.waiting.clear()
+        lanes.resize(partitions)
+        for entry in waiting:
+            self._place(entry, lanes)
+
     # Placing
 
     async def _find_partitions(self, topic: str) -> None:
         """Look for the topic, make it if need be, then place what waits for it."""
         failure: TbusError | None = None
-        lanes = _Lanes([], self._pick)
+        lanes = _Lanes(topic, 0, self._pick)
         try:
-            await self._topics.ensure(topic)
-            numbers = await self._producers.known_partitions(topic)
-            parts = [TopicPartition(topic, number) for number in numbers]
-            lanes = _Lanes([_Lane(part) for part in parts], self._pick)
+            # The producer may remember another number of partitions, of one that is gone.
+            lanes.resize(await self._topics.ensure(topic))
+            await self._producers.learn(topic)
         except TbusError as error:
             failure = error
         except (kafka.KafkaError, *LOST) as error:
@@ -259,7 +282,7 @@ class Outbox:
         await self._producers.get()
         for topic in tuple(self._lanes):
             try:
-                await self._producers.known_partitions(topic)
+                await self._producers.learn(topic)
             except (kafka.KafkaError, *LOST):
                 self.forget(topic)  # looked for again with the next event
         self._awaited = False
@@ -410,6 +433,10 @@ class Outbox:
             if len(kept) < len(line):
                 line.clear()
                 line.extend(kept)
+
+
+def _number(entry: _Entry) -> int:
+    return entry.number
 
 
 def _refusal(error: TbusError) -> TbusError:

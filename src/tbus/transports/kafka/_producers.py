@@ -104,10 +104,10 @@ class Producers:
             await self._ready.wait()
         return self._current
 
-    async def known_partitions(self, topic: str) -> list[int]:
-        """The topic's partitions as the producer knows them, in order."""
+    async def learn(self, topic: str) -> None:
+        """Return when the producer to use now knows the topic."""
         producer = await self.get()
-        return sorted(await producer.client.partitions_for(topic))
+        await producer.client.partitions_for(topic)
 
     def retire(self, producer: Producer) -> None:
         """It had a batch fail: use another one from now on."""
