@@ -334,6 +334,21 @@ async def test_topics_declared_up_front_join_their_group_once(url, topic):
     assert not revoked
 
 
+async def test_a_declared_topic_is_subscribed_to_while_a_fetch_of_another_is_held(url, topic):
+    """A broker answers one connection's requests one after another, and holds a fetch."""
+    topics = [f"{topic}-{number}" for number in range(3)]
+    seen = Seen()
+    with trio.fail_after(10):
+        async with open_bus(url, topics=topics, kafka={"fetch_wait": 12.0}) as bus:
+            await bus.subscribe(topics[0], seen, group=topic)
+            await bus.publish(topics[0], b"x")
+            await seen.wait(1)
+            await trio.sleep(0.2)  # the next fetch goes out
+            for one in topics[1:]:
+                await bus.subscribe(one, seen, group=topic)
+                assert (await bus.lag(one, topic)).messages == 0
+
+
 async def test_groups_of_one_process_share_their_partitions_evenly_each_by_itself(url, topic):
     """The client's assignor keeps what it remembers in its class, for all groups of a process."""
     groups = [f"{topic}-{one}" for one in "abc"]

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
 
 import anyio
-from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
 from ..._config import BusConfig
@@ -19,7 +16,7 @@ from ..._marks import decode
 from ..._message import Receipt
 from ..._transport import Outgoing, PartitionLag
 from ._asking import ask
-from ._clients import client_options, close_client, leave_group, start_client
+from ._clients import leave_group
 from ._group import GroupMember
 from ._group_list import GroupList
 from ._link import Link
@@ -30,11 +27,6 @@ from ._producers import Producers
 from ._solo import SoloReader
 from ._topic_consumer import TopicConsumer
 from ._topics import Topics
-
-T = TypeVar("T")
-
-CLOSE_WAIT = 0.2
-"""Seconds that a client gets for closing, before its connections are closed under it."""
 
 GIVE_UP_WAIT = 2.0
 """Seconds for cleaning up after a feed that could not be opened."""
@@ -67,6 +59,7 @@ class Engine:
         self._emit = emit
         self.link = Link(config.kafka, config.source, emit)
         self.topics = Topics(self.link.admin, config.kafka, emit)
+        self._offsets = Offsets(self.link.admin, self.topics)
         self.groups = GroupList(self.link.admin)
         self._producers = Producers(config.kafka, config.source, start, idempotent=idempotent)
         self.outbox = Outbox(
@@ -154,7 +147,7 @@ class Engine:
             consumer,
             self._options,
             self._config.source,
-            make_offsets=self._make_offsets,
+            offsets=self._offsets,
             start=self._start,
         )
         await solo.open(partitions)
@@ -167,7 +160,7 @@ class Engine:
                     group,
                     self._options,
                     self._config.source,
-                    make_offsets=self._make_offsets,
+                    offsets=self._offsets,
                     leave=partial(leave_group, self.link.admin),
                     start=self._start,
                     emit=self._emit,
@@ -178,20 +171,6 @@ class Engine:
 
     def _lock(self, group: str) -> asyncio.Lock:
         return self._changing.setdefault(group, asyncio.Lock())
-
-    @asynccontextmanager
-    async def _reader(self) -> AsyncIterator[Offsets]:
-        """Questions about partitions, by a consumer that reads nothing."""
-        reader = AIOKafkaConsumer(**client_options(self._options, self._config.source))
-        try:
-            await ask(partial(start_client, reader.start))
-            yield self._make_offsets(reader)
-        finally:
-            # It is shielded, and has a deadline of its own.
-            await close_client("a reader", reader.stop, reader._client, CLOSE_WAIT)  # noqa: ASYNC102
-
-    def _make_offsets(self, reader: AIOKafkaConsumer) -> Offsets:
-        return Offsets(self.link.admin, reader)
 
     # Questions
 
@@ -217,12 +196,11 @@ class Engine:
         member = self._members.get(group)
         if member is not None:
             await member.commit()
-        async with self._reader() as offsets:
-            committed = await offsets.committed(group, everyone)
-            if not committed:
-                return None
-            begins = await offsets.begins(everyone)
-            ends = await offsets.ends(everyone)
+        committed = await self._offsets.committed(group, everyone)
+        if not committed:
+            return None
+        begins = await self._offsets.begins(everyone)
+        ends = await self._offsets.ends(everyone)
         owners = await ask(lambda: self.groups.owners(topic, group))
         result = []
         for part in everyone:
@@ -241,9 +219,8 @@ class Engine:
         if count is None:
             return {}
         everyone = [TopicPartition(topic, number) for number in range(count)]
-        async with self._reader() as offsets:
-            begins = await offsets.begins(everyone)
-            ends = await offsets.ends(everyone)
+        begins = await self._offsets.begins(everyone)
+        ends = await self._offsets.ends(everyone)
         return {p.partition: ends[p] - 1 for p in everyone if ends[p] > begins[p]}
 
     # The link

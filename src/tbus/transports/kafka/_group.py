@@ -76,7 +76,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
     """Reads topics for one group.
 
     Args:
-        make_offsets: makes the questions about offsets.
+        offsets: asked where the group stands, and where partitions begin.
         leave: tells the group that a consumer has left it.
         start: starts a task in the loop's nursery.
     """
@@ -87,7 +87,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         options: KafkaOptions,
         name: str,
         *,
-        make_offsets: Callable[[AIOKafkaConsumer], Offsets],
+        offsets: Offsets,
         leave: Callable[[AIOKafkaConsumer, str], Coroutine[Any, Any, None]],
         start: Callable[..., None],
         emit: Callable[[Event], None],
@@ -98,7 +98,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self._start = start
         self._emit = emit
         self._name = name
-        self._make_offsets = make_offsets
+        self._offsets = offsets
         self.topics: dict[str, TopicConsumer] = {}
         """What it reads for whom."""
         self._committer = Committer(group, options, self.topics)
@@ -132,7 +132,6 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             auto_offset_reset="none",
             isolation_level="read_committed",
         )
-        self._offsets = self._make_offsets(self._client)
         self._fetching = Fetching(self._client, self._offsets, self.topics)
 
     async def _start_client(self) -> None:
@@ -317,7 +316,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
 
     # Rebalances
 
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:  # noqa: ARG002
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:  # noqa: ARG002 - the listener's signature
         """The client is about to join the group again."""
         # It then cancels its heartbeat, and would be cancelled with it had that not begun yet: so
         # it would when the list of topics changes while it joins.

@@ -29,7 +29,7 @@ class SoloReader:
     """Reads every partition of one topic.
 
     Args:
-        make_offsets: makes the questions about offsets.
+        offsets: asked where partitions begin and end.
         start: starts a task in the loop's nursery.
     """
 
@@ -39,7 +39,7 @@ class SoloReader:
         options: KafkaOptions,
         name: str,
         *,
-        make_offsets: Callable[[AIOKafkaConsumer], Offsets],
+        offsets: Offsets,
         start: Callable[..., None],
     ) -> None:
         self.consumer = consumer
@@ -52,7 +52,7 @@ class SoloReader:
             auto_offset_reset="none",
             isolation_level="read_committed",
         )
-        self._offsets = make_offsets(self._client)
+        self._offsets = offsets
         self._topics: dict[str, TopicConsumer] = {}
         self._fetching = Fetching(self._client, self._offsets, self._topics)
         self._scope = anyio.CancelScope()

@@ -11,6 +11,7 @@ from aiokafka import errors as kafka
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.structs import TopicPartition
 
 from ..._config import KafkaOptions
 from ..._errors import ConfigurationError, TransportLost
@@ -140,6 +141,25 @@ class Topics:
                 raise error(topic)
         return found
 
+    async def leaders(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The broker that leads each partition now.
+
+        Raises:
+            KafkaError, OSError, TimeoutError: some partition has none, or nobody answered.
+        """
+        wanted = set(partitions)
+        found: dict[TopicPartition, int] = {}
+        for entry in await self._describe(sorted({part.topic for part in wanted})):
+            if entry["error_code"]:
+                raise kafka.for_code(entry["error_code"])(entry["topic"])
+            for told in entry["partitions"]:
+                part = TopicPartition(entry["topic"], told["partition"])
+                if part in wanted and told["leader"] >= 0:
+                    found[part] = told["leader"]
+        if found.keys() != wanted:
+            raise kafka.LeaderNotAvailableError(str(sorted(wanted - found.keys())))
+        return found
+
     async def ensure(self, topic: str) -> int:
         """The topic's number of partitions; made if it does not exist, and ready when this
         returns."""
@@ -245,8 +265,7 @@ class Topics:
                 return False
             if error is not kafka.NoError:
                 raise error(topic)
-            # Nobody tells when the last broker has heard of it.
-            while (await self.look([topic]))[topic] is not None:  # noqa: ASYNC110
+            while (await self.look([topic]))[topic] is not None:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(PROMPT)
         except (kafka.KafkaError, *LOST) as error:
             raise translated(f"remove topic {topic!r}", error) from error
