@@ -5,11 +5,14 @@ and only if that one sleeps; after the wait it takes what has crossed, so that a
 busy loop is there in the very next pass.
 
 While busy, a side also rests now and then (law 5 of the bridge). A wait that slept has let the
-other side in; a poll that found something to do at once has not.
+other side in; a poll that found something to do at once has not. So a busy side wakes the other
+one no sooner than when it rests: without the interpreter, it would wake for nothing, and be in
+the way of who works.
 """
 
 from __future__ import annotations
 
+import math
 import selectors
 import time
 from collections.abc import Callable
@@ -20,7 +23,8 @@ REST = 20e-6
 """Seconds that a busy side really sleeps, to let the other one in."""
 
 Waits = Callable[[bool], bool]
-"""Called with whether the loop is about to sleep; returns whether something has crossed."""
+"""Wakes the other side. Called with whether the loop is about to sleep; returns whether something
+has crossed."""
 
 
 class PassSelector(selectors.DefaultSelector):
@@ -29,7 +33,8 @@ class PassSelector(selectors.DefaultSelector):
     Args:
         waits: called before the wait.
         woke: called after it.
-        rest_every: seconds a busy loop works before it rests.
+        rest_every: seconds a busy loop works before it rests; infinite where both sides can work
+            at once.
     """
 
     def __init__(self, waits: Waits, woke: Callable[[], None], rest_every: float) -> None:
@@ -37,14 +42,16 @@ class PassSelector(selectors.DefaultSelector):
         self._waits = waits
         self._woke = woke
         self._rest_every = rest_every
+        self._one_at_a_time = rest_every < math.inf
         self._rested = time.perf_counter()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         sleeps = timeout is None or timeout > 0
-        if self._waits(sleeps) and sleeps:
-            sleeps, timeout = False, 0
         before = time.perf_counter()
-        if not sleeps and before - self._rested >= self._rest_every:
+        rests = before - self._rested >= self._rest_every
+        if (sleeps or rests or not self._one_at_a_time) and self._waits(sleeps) and sleeps:
+            sleeps, timeout = False, 0
+        if rests and not sleeps:
             time.sleep(REST)
             self._rested = time.perf_counter()
         events = super().select(timeout)
@@ -63,7 +70,8 @@ class PassInstrument(trio.abc.Instrument):
         waits: called before the wait.
         woke: called after it.
         stay: called when Trio is about to sleep although something has crossed: wakes it.
-        rest_every: seconds a busy loop works before it rests.
+        rest_every: seconds a busy loop works before it rests; infinite where both sides can work
+            at once.
     """
 
     def __init__(
@@ -77,15 +85,18 @@ class PassInstrument(trio.abc.Instrument):
         self._woke = woke
         self._stay = stay
         self._rest_every = rest_every
+        self._one_at_a_time = rest_every < math.inf
         self._rested = time.perf_counter()
 
     def before_io_wait(self, timeout: float) -> None:
         now = time.perf_counter()
-        if self._waits(timeout > 0) and timeout > 0:
+        sleeps = timeout > 0
+        rests = now - self._rested >= self._rest_every
+        if (sleeps or rests or not self._one_at_a_time) and self._waits(sleeps) and sleeps:
             self._stay()
-        if timeout > 0:
+        if sleeps:
             self._rested = now
-        elif now - self._rested >= self._rest_every:
+        elif rests:
             time.sleep(REST)
             self._rested = time.perf_counter()
 
