@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pytest
-from aiokafka.structs import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tbus import Envelope
-from tbus._message import Headers, Position
+from tbus._message import Delivery, Headers, Position
 from tbus._transport import Outgoing
 from tbus.transports.kafka._records import (
     MIRROR,
     decode_headers,
     encode_headers,
     encode_key,
-    to_delivery,
+    to_deliveries,
 )
 
 # What Kafka takes in a header's name is a string without lone surrogates.
@@ -48,6 +47,11 @@ def enveloped(envelope: Envelope, headers: Headers = ()) -> Outgoing:
     event.id = envelope.event_id
     event.enveloped = True
     return event
+
+
+def only(record: Parsed) -> Delivery:
+    (delivery,) = to_deliveries(3, 5, [record])
+    return delivery
 
 
 @given(PAIRS)
@@ -132,20 +136,19 @@ def test_headers_of_other_programs_may_be_null_or_no_text():
 
 @given(st.binary(max_size=40))
 def test_a_key_of_any_bytes_is_the_same_bytes_when_it_is_published_again(key):
-    delivery = to_delivery(1, TopicPartition("t", 3), Parsed(key=key))
+    delivery = only(Parsed(key=key))
     assert encode_key(delivery.key) == key
 
 
 def test_no_key_is_not_an_empty_key():
-    part = TopicPartition("t", 0)
-    assert to_delivery(0, part, Parsed(key=None)).key is None
-    assert to_delivery(0, part, Parsed(key=b"")).key == ""
+    assert only(Parsed(key=None)).key is None
+    assert only(Parsed(key=b"")).key == ""
     assert encode_key(None) is None
     assert encode_key("") == b""
 
 
 def test_a_record_says_where_it_stands_when_it_was_stored_and_who_owns_it():
-    delivery = to_delivery(5, TopicPartition("t", 3), Parsed(value=b"body"))
+    delivery = only(Parsed(value=b"body"))
     assert delivery.position == Position(3, 7)
     assert delivery.timestamp == 1_700_000_000.123
     assert delivery.epoch == 5
@@ -154,4 +157,25 @@ def test_a_record_says_where_it_stands_when_it_was_stored_and_who_owns_it():
 
 
 def test_a_tombstone_is_an_empty_body():
-    assert to_delivery(0, TopicPartition("t", 0), Parsed(key=b"k", value=None)).body == b""
+    assert only(Parsed(key=b"k", value=None)).body == b""
+
+
+def test_records_are_told_apart_though_one_is_much_like_the_next():
+    mirrored = (MIRROR, b"1"), ("X-Event-ID", b"1")
+    deliveries = to_deliveries(
+        0,
+        1,
+        [
+            Parsed(offset=1, timestamp=1000, key=b"k", headers=mirrored),
+            Parsed(offset=2, timestamp=1000, key=None, headers=(*mirrored, ("own", b"1"))),
+            Parsed(offset=3, timestamp=0, key=b"k"),
+            Parsed(offset=5, timestamp=2000, key=b"k", headers=mirrored),
+        ],
+    )
+    found = [(d.position.offset, d.timestamp, d.key, d.keyed, d.headers) for d in deliveries]
+    assert found == [
+        (1, 1.0, "k", True, ()),
+        (2, 1.0, None, True, (("own", "1"),)),
+        (3, 0.0, "k", False, ()),
+        (5, 2.0, "k", True, ()),
+    ]

@@ -6,31 +6,26 @@ and without waiting, so that it never throws away what a partition without room 
 and no call of it ever has to be cancelled (which would leave its count of readers wrong).
 When nothing is there, this waits for the client's own sign that something has come, or for
 room; the client has no public name for that sign (`_fetcher._create_fetch_waiter`), nor for its
-two tasks, of which one may die without a word. The other private part that is used is how the
-client turns a record into a tuple.
+two tasks, of which one may die without a word. What else of it is private and used, see
+`_unpacking`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import errors as kafka
-from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.structs import TopicPartition
 
-from ..._errors import ConfigurationError, ConsumerGone, MessagesLost
+from ..._errors import ConsumerGone, MessagesLost
 from ..._message import Delivery
 from ._errors import translated
 from ._offsets import Offsets
-from ._records import to_delivery
 from ._topic_consumer import TopicConsumer
-
-SLICE = 500
-"""Records that are taken of one partition at once, at most: a few milliseconds of work."""
+from ._unpacking import SLICE, check_client, slice_fetched
 
 LOOK_AGAIN = 1.0
 """Seconds after which a reader that nobody has woken looks by itself."""
@@ -74,11 +69,7 @@ class Fetching:
             TbusError: nobody can.
         """
         fetcher: Any = self._consumer._fetcher
-        if not (
-            hasattr(fetcher, "_create_fetch_waiter")
-            and hasattr(PartitionRecords, "_consumer_record")
-        ):
-            raise ConfigurationError("this version of aiokafka is not supported", field="aiokafka")
+        check_client(fetcher)
         coordinator: Any = self._consumer._coordinator
         own = {fetcher.error_future, *_coordinating(coordinator)}
         while not self._stopped:
@@ -119,7 +110,10 @@ class Fetching:
 
     async def _take(self, partition: TopicPartition) -> list[Delivery]:
         """What the client has of a partition; never waits for the broker."""
-        self._have_it_made(partition)
+        fetcher: Any = self._consumer._fetcher
+        topic = self._topics.get(partition.topic)
+        share = None if topic is None else topic.shares.get(partition.partition)
+        slice_fetched(fetcher._records.get(partition), 0 if share is None else share.epoch)
         try:
             found = await self._consumer.getmany(partition, max_records=SLICE)
         except kafka.OffsetOutOfRangeError:
@@ -129,19 +123,8 @@ class Fetching:
             return []  # it is being looked for
         except (kafka.TopicAuthorizationFailedError, kafka.GroupAuthorizationFailedError) as error:
             raise translated(f"read topic {partition.topic!r}", error) from error
-        return list(found.get(partition, ()))
-
-    def _have_it_made(self, partition: TopicPartition) -> None:
-        """Have what the client parses made into deliveries at once. Its own records, with
-        lists of their headers, would wait for room in their hundreds, and the garbage collector
-        would go through them again and again."""
-        fetcher: Any = self._consumer._fetcher
-        records = getattr(fetcher._records.get(partition), "_partition_records", None)
-        if records is not None:
-            topic = self._topics.get(partition.topic)
-            share = None if topic is None else topic.shares.get(partition.partition)
-            epoch = 0 if share is None else share.epoch
-            records._consumer_record = partial(to_delivery, epoch)
+        deliveries: list[Delivery] = found.get(partition, [])
+        return deliveries
 
     async def _report_loss(self, partition: TopicPartition) -> None:
         """The offset that comes next is not there (any more, or yet)."""

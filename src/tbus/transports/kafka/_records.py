@@ -10,11 +10,10 @@ for in the body as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import msgspec
-from aiokafka.structs import TopicPartition
 
 from ..._message import Delivery, Headers, Position
 from ..._transport import Outgoing
@@ -115,28 +114,39 @@ def _decode_pairs(headers: RecordHeaders) -> Headers:
     )
 
 
-def to_delivery(epoch: int, partition: TopicPartition, record: Record) -> Delivery:
+def to_deliveries(partition: int, epoch: int, records: Iterable[Record]) -> list[Delivery]:
     """What the client has parsed, as the program gets it. Bytes of a key that are no UTF-8 come
     back as the same bytes when the key is published again."""
-    body = record.value or b""
-    key = record.key
-    pairs = record.headers
-    # The hot path of consuming: most have nothing but the mirror.
-    keyed = bool(pairs) and pairs[0] == _MIRROR_OF.get(len(pairs))
-    headers: Headers = ()
-    if not keyed:
-        headers, keyed = decode_headers(pairs)
-    return Delivery(
-        Position(partition[1], record.offset),
-        body,
-        headers,
-        record.timestamp / 1000,
-        None if key is None else _decode_key(key),
-        keyed,
-        epoch,
-        0,
-        len(body) + OVERHEAD,
-    )
+    # The hot path of consuming: most records have nothing but the mirror, and the time of the one
+    # before.
+    mirror_of = _MIRROR_OF.get
+    time, seconds = 0, 0.0
+    found: list[Delivery] = []
+    for record in records:
+        body = record.value or b""
+        key = record.key
+        pairs = record.headers
+        headers: Headers = ()
+        keyed = bool(pairs) and pairs[0] == mirror_of(len(pairs))
+        if not keyed:
+            headers, keyed = decode_headers(pairs)
+        if record.timestamp != time:
+            time = record.timestamp
+            seconds = time / 1000
+        found.append(
+            Delivery(
+                Position(partition, record.offset),
+                body,
+                headers,
+                seconds,
+                None if key is None else _decode_key(key),
+                keyed,
+                epoch,
+                0,
+                len(body) + OVERHEAD,
+            )
+        )
+    return found
 
 
 def _decode_key(key: bytes) -> str:
