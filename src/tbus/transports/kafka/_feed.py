@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from math import inf
-
-import anyio
 
 from ..._bridge import Bridge
 from ..._errors import BusClosed, TbusError
+from ..._mailbox import Mailbox
 from ..._message import Delivery
-from ..._transport import EndOfFeed, FeedRequest, Reader, Verdict
+from ..._transport import FeedRequest, Reader, Verdict
 from ._topic_consumer import TopicConsumer
 
 
@@ -37,14 +35,13 @@ class KafkaFeed:
         self._close = close
         self._on_close = on_close
         # Unbounded, for the consumer's credit bounds it.
-        self._batches_in, self._batches = anyio.create_memory_object_stream[list[Delivery]](inf)
+        self._batches = Mailbox[list[Delivery]](bridge.runtime)
         self._reader: Reader | None = None
         self._given_up: dict[int, int] = {}
         """The partitions that were given up, and the epoch of that."""
         self._done: list[Delivery] = []
         self._given_back: list[Delivery] = []
         self._told = False
-        self._failure: TbusError | None = None
         self._closed = False
 
     def read_by(self, reader: Reader) -> None:
@@ -54,12 +51,7 @@ class KafkaFeed:
     async def receive(self) -> Sequence[Delivery]:
         """Wait for the next deliveries."""
         while True:
-            try:
-                batch = await self._batches.receive()
-            except (anyio.EndOfStream, anyio.ClosedResourceError):
-                if self._failure is not None:
-                    raise self._failure from None
-                raise EndOfFeed from None
+            batch = await self._batches.take()
             if self._given_up:
                 batch = [delivery for delivery in batch if self._is_ours(delivery)]
             if batch:
@@ -98,7 +90,7 @@ class KafkaFeed:
 
     def stop(self) -> None:
         """Ask for nothing more."""
-        self._batches_in.close()
+        self._batches.close()
         if not self._closed:
             self._bridge.submit_if_open(self.consumer.stop)
 
@@ -113,29 +105,23 @@ class KafkaFeed:
         except BusClosed:
             pass
         finally:
-            self._batches.close()
+            self._batches.clear()
             self._on_close(self)
 
     def discard(self) -> None:
         """It was never opened."""
         self._closed = True
-        self._batches_in.close()
-        self._batches.close()
+        self._batches.clear()
 
     # Called by the bridge
 
     def hand_over(self, batch: list[Delivery]) -> None:
         """A batch has arrived."""
-        try:
-            self._batches_in.send_nowait(batch)
-        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-            pass  # stopped: whoever reads the partitions next gets it
+        self._batches.put_nowait(batch)  # if stopped, whoever reads the partitions next gets it
 
     def fail(self, error: TbusError) -> None:
         """The consumer cannot go on."""
-        if self._failure is None:
-            self._failure = error
-            self._batches_in.close()
+        self._batches.close(error)
 
     def drain(self, partitions: dict[int, int]) -> None:
         """These partitions, of these epochs, are about to go to another owner."""

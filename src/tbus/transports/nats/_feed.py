@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import inf
-
-import anyio
 
 from ..._bridge import Bridge
 from ..._errors import BusClosed, TbusError
+from ..._mailbox import Mailbox
 from ..._message import Delivery
-from ..._transport import EndOfFeed, FeedRequest, Holding, Reader, Verdict
+from ..._transport import FeedRequest, Holding, Reader, Verdict
 from ._engine import AnyConsumer
 from ._group_consumer import GroupConsumer
 from ._membership import clock
@@ -34,13 +32,12 @@ class NatsFeed:
         self._bridge = bridge
         self._on_close = on_close
         # Unbounded, for the consumer's credit bounds it.
-        self._batches_in, self._batches = anyio.create_memory_object_stream[list[Delivery]](inf)
+        self._batches = Mailbox[list[Delivery]](bridge.runtime)
         self._reader: Reader | None = None
         self._read: dict[int, int] = {}
         """The partitions of which something may have come, each with its latest epoch."""
         self._given_up: dict[int, int] = {}
         """The partitions that were given up, and the epoch of that."""
-        self._failure: TbusError | None = None
         self._closed = False
 
     @property
@@ -69,12 +66,7 @@ class NatsFeed:
     async def receive(self) -> Sequence[Delivery]:
         """Wait for the next deliveries."""
         while True:
-            try:
-                batch = await self._batches.receive()
-            except (anyio.EndOfStream, anyio.ClosedResourceError):
-                if self._failure is not None:
-                    raise self._failure from None
-                raise EndOfFeed from None
+            batch = await self._batches.take()
             if self._group is not None:
                 batch = self._ours(self._group, batch)
             if batch:
@@ -128,7 +120,7 @@ class NatsFeed:
 
     def stop(self) -> None:
         """Ask for nothing more."""
-        self._batches_in.close()
+        self._batches.close()
         if not self._closed:
             self._bridge.submit_if_open(self._consumer.stop)
 
@@ -143,29 +135,23 @@ class NatsFeed:
         except BusClosed:
             pass
         finally:
-            self._batches.close()
+            self._batches.clear()
             self._on_close(self)
 
     def discard(self) -> None:
         """It was never opened."""
         self._closed = True
-        self._batches_in.close()
-        self._batches.close()
+        self._batches.clear()
 
     # Called by the bridge
 
     def hand_over(self, batch: list[Delivery]) -> None:
         """A batch has arrived."""
-        try:
-            self._batches_in.send_nowait(batch)
-        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-            pass  # stopped: it is given back when the consumer closes
+        self._batches.put_nowait(batch)  # if stopped, it is given back when the consumer closes
 
     def fail(self, error: TbusError) -> None:
         """The consumer cannot go on."""
-        if self._failure is None:
-            self._failure = error
-            self._batches_in.close()
+        self._batches.close(error)
 
     def own(self, partition: int, epoch: int) -> None:
         """What comes of a partition is of this epoch from now on."""
