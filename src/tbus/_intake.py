@@ -44,6 +44,8 @@ from ._throttle import PacedDispatcher
 from ._timers import Timer, Timers
 from ._transport import Emit, EndOfFeed, Feed, Guarantee, Order, Verdict
 
+_DONE = Verdict.DONE  # looking a member up in its class takes as long as a call
+
 HAND_OVER = 128
 """Messages that the pull loop hands over before it gives the loop to others."""
 
@@ -253,7 +255,7 @@ class Intake:
             self._parking.finished(lane)
         if self._first_failed:
             self._first_failed.pop(message, None)
-        self._settle(message.delivery, Verdict.DONE)
+        self._settle(message.delivery, _DONE)
         if self._gone:
             self._leaving.ended(message)
         if self._watching:

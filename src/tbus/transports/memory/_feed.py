@@ -10,7 +10,7 @@ from ..._events import RetentionTook
 from ..._message import Delivery
 from ..._runtime import OneShot, Runtime
 from ..._timers import Timers
-from ..._transport import Emit, EndOfFeed, FeedRequest, Reader, Verdict
+from ..._transport import Emit, EndOfFeed, FeedRequest, Reader
 from ._group import Member
 from ._topic_store import TopicStore
 
@@ -48,6 +48,8 @@ class MemoryFeed:
             later=timers.call_later,
         )
         self._group.join(self.member)
+        self.settle = self.member.settle
+        """Say how a delivery ended. What is not this feed's any more is ignored."""
 
     async def receive(self) -> Sequence[Delivery]:
         """Wait for the next deliveries. Cancelled, it has taken none.
@@ -78,10 +80,6 @@ class MemoryFeed:
 
     def read_by(self, reader: Reader) -> None:
         """Nothing to tell: a partition goes when nothing of it is in flight."""
-
-    def settle(self, delivery: Delivery, verdict: Verdict) -> None:
-        """Say how a delivery ended. What is not this feed's any more is ignored."""
-        self.member.settle(delivery, verdict)
 
     def begin(self, delivery: Delivery, begun: Callable[[], None]) -> None:  # noqa: ARG002
         """Nothing is suspect here: who dies takes the broker along."""

@@ -2,74 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
-from ..._message import Headers, Position
+from ..._message import Delivery
 
-Row = tuple[Position, float, int, bytes, str | None, Headers]
-"""A stored message: where it stands, when it was stored, size, body, key, headers.
-
-A plain tuple of what the garbage collector need not look at, since it stops looking at those:
-with 100 000 messages stored, objects instead of tuples doubled the cost of storing one.
-"""
-
-_STORED: Final = 1
-_SIZE: Final = 2
+FIRST_EPOCH: Final = 1
+"""What stored messages say: that of a partition's first owner in its group."""
 
 _KEEP_GONE: Final = 256
 """Rows that may be gone and still in the list: moving the rest down is worth it beyond."""
 
 
 class PartitionLog:
-    """What one partition holds. Offsets below `first` are gone, `end` is the next one."""
+    """What one partition holds. Offsets below `first` are gone, `end` is the next one.
 
-    __slots__ = ("_base", "_rows", "bytes", "end", "first", "partition")
+    A message is stored as what its readers are handed the first time they get it, so that
+    reading makes nothing: one object for all of them, which nobody changes.
+
+    Attributes:
+        rows: the messages; who stores one appends it, with `end` as its position.
+    """
+
+    __slots__ = ("_base", "first", "partition", "rows")
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
         self.first = 1
-        self.end = 1
-        self.bytes = 0
+        self.rows: list[Delivery] = []
         self._base = 1
-        self._rows: list[Row] = []
 
     def __len__(self) -> int:
         return self.end - self.first
 
-    def append(self, row: Row) -> None:
-        """Store a message whose position is `end`."""
-        self._rows.append(row)
-        self.end += 1
-        self.bytes += row[_SIZE]
+    @property
+    def end(self) -> int:
+        """The offset of the next message."""
+        return self._base + len(self.rows)
 
-    def at(self, offset: int) -> Row:
+    def at(self, offset: int) -> Delivery:
         """The message at an offset that is stored."""
-        return self._rows[offset - self._base]
+        return self.rows[offset - self._base]
 
     def stored_at(self, offset: int) -> float:
         """When that message was stored, in seconds since 1970."""
-        return self._rows[offset - self._base][_STORED]
+        return self.rows[offset - self._base].timestamp
 
-    def span(self, start: int, count: int) -> Sequence[Row]:
+    def span(self, start: int, count: int) -> list[Delivery]:
         """Up to `count` messages from `start` on, which is not below `first`."""
         index = start - self._base
-        return self._rows[index : index + count]
+        return self.rows[index : index + count]
 
-    def take_older_than(self, instant: float) -> int:
-        """Remove what was stored before `instant`; returns how many."""
-        before = self.first
-        while self.first < self.end:
-            row = self._rows[self.first - self._base]
-            if row[_STORED] > instant:
+    def take_older_than(self, instant: float) -> tuple[int, int]:
+        """Remove what was stored before `instant`; returns how many messages, and bytes."""
+        before = first = self.first
+        end = self.end
+        size = 0
+        while first < end:
+            row = self.rows[first - self._base]
+            if row.timestamp > instant:
                 break
-            self.bytes -= row[_SIZE]
-            self.first += 1
-        gone = self.first - self._base
-        if gone > _KEEP_GONE and gone * 2 > len(self._rows):
-            del self._rows[:gone]
-            self._base = self.first
-        return self.first - before
+            size += row.size
+            first += 1
+        self.first = first
+        gone = first - self._base
+        if gone > _KEEP_GONE and gone * 2 > len(self.rows):
+            del self.rows[:gone]
+            self._base = first
+        return first - before, size
 
     def oldest(self) -> float | None:
         """When the oldest message was stored."""

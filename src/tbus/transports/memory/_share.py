@@ -19,7 +19,9 @@ import attrs
 
 from ..._message import Delivery
 from ..._transport import Verdict
-from ._log import PartitionLog
+from ._log import FIRST_EPOCH, PartitionLog
+
+_DONE = Verdict.DONE  # looking a member up in its class takes as long as a call
 
 
 @attrs.frozen
@@ -80,6 +82,16 @@ class Reader:
 
     def owned(self, share: Share, *, lost: bool) -> None:
         """A share that was its own is another's; `lost`: with what it had in flight of it."""
+
+    def within_credit(self, rows: list[Delivery]) -> list[Delivery]:
+        """Those of these messages, from the first on, that its credit allows, though not all."""
+        room = self.bytes_room()
+        for index, row in enumerate(rows):
+            room -= row.size
+            if room < 0 and (index or self.held):
+                self.is_blocked = True
+                return rows[:index]
+        return rows
 
 
 class Share:
@@ -161,7 +173,6 @@ class Share:
     def read(self, reader: Reader, limit: int, before: float, batch: list[Delivery]) -> None:
         """Hand over up to `limit` messages stored before `before`, as far as there is credit."""
         start = len(batch)
-        log = self.log
         self._pass_settled()
         while self._returned and len(batch) - start < limit:
             if not self._hand_over(reader, self._returned[0], batch):
@@ -174,26 +185,26 @@ class Share:
                 return
             self.cursor += 1
         # Everything from here on is read for the first time: the hot path.
+        rows = self.log.span(self.cursor, limit - (len(batch) - start))
+        if not rows:
+            return
+        if rows[-1].timestamp > before:
+            rows = [row for row in rows if row.timestamp <= before]
+        taken = sum([row.size for row in rows])
+        if taken > reader.bytes_room():
+            rows = reader.within_credit(rows)
+            taken = sum([row.size for row in rows])
         epoch = self.epoch
-        held = reader.held
-        room = reader.bytes_room()
-        taken = 0
-        read = 0
-        for row in log.span(self.cursor, limit - (len(batch) - start)):
-            position, stored, size, body, key, headers = row
-            if stored > before:
-                break
-            if taken + size > room and held:
-                reader.is_blocked = True
-                break
-            delivery = Delivery(position, body, headers, stored, key, True, epoch, 0, size)
-            held[delivery] = self
-            taken += size
-            batch.append(delivery)
-            read += 1
+        if epoch != FIRST_EPOCH:
+            rows = [
+                Delivery(r.position, r.body, r.headers, r.timestamp, r.key, True, epoch, 0, r.size)
+                for r in rows
+            ]
+        reader.held.update(dict.fromkeys(rows, self))
         reader.held_bytes += taken
-        self.cursor += read
-        self._in_flight += read
+        batch += rows
+        self.cursor += len(rows)
+        self._in_flight += len(rows)
 
     def _pass_settled(self) -> None:
         """After a reset the floor may overtake the cursor, and what is below it is no longer
@@ -202,15 +213,16 @@ class Share:
             self.cursor = self._floor
 
     def _hand_over(self, reader: Reader, offset: int, batch: list[Delivery]) -> bool:
-        position, stored, size, body, key, headers = self.log.at(offset)
+        row = self.log.at(offset)
+        size = row.size
         if not reader.has_room_for(size):
             return False
         again = self._redeliveries.get(offset, 0)
         failed = self._attempts.get(offset, 0)
-        epoch = self.epoch
         delivery = Delivery(
-            position, body, headers, stored, key, True, epoch, again, size, 0, failed
-        )
+            row.position, row.body, row.headers, row.timestamp, row.key, True, self.epoch, again,
+            size, 0, failed,
+        )  # fmt: skip
         reader.held[delivery] = self
         reader.held_bytes += size
         self._in_flight += 1
@@ -223,17 +235,16 @@ class Share:
         """The owner has settled what it had in flight."""
         self._in_flight -= 1
         offset = delivery.position.offset
-        if verdict is not Verdict.DONE:
+        if verdict is not _DONE:
             self._put_back(offset)
-        elif (
-            offset == self._floor
-            and not self._done
-            and not self._redeliveries
-            and not self._attempts
-        ):
-            self._floor = offset + 1  # the hot path
-        else:
+        elif self._redeliveries or self._attempts:
             self._mark_done(offset)
+        elif offset > self._floor:
+            self._done.add(offset)
+        elif self._done:
+            self._mark_done(offset)
+        elif offset == self._floor:
+            self._floor = offset + 1  # the hot path
         if self.target is not self.owner and self._in_flight == 0:
             self.hand_over()
 

@@ -7,11 +7,11 @@ from zlib import crc32
 
 from ..._config import MemoryOptions
 from ..._errors import ConfigurationError, PublishRefused, TbusError
-from ..._message import Position, Receipt
+from ..._message import Delivery, Position, Receipt
 from ..._topic import TopicOptions
 from ..._transport import FeedRequest, Lag, Outgoing, PartitionLag, Start
 from ._group import Group
-from ._log import PartitionLog, Row
+from ._log import FIRST_EPOCH, PartitionLog
 from ._share import Share
 
 
@@ -27,8 +27,8 @@ class DuplicateWindow:
     def __init__(self, window: float) -> None:
         self.window = window
         self._turned = -math.inf
-        self.recent: dict[str, Row] = {}
-        self.earlier: dict[str, Row] = {}
+        self.recent: dict[str, Delivery] = {}
+        self.earlier: dict[str, Delivery] = {}
 
     def turn(self, now: float) -> float:
         """Forget what is too old for certain; returns when to call again."""
@@ -38,15 +38,25 @@ class DuplicateWindow:
             self._turned = now
         return self._turned + self.window
 
-    def find(self, event_id: str, now: float) -> Position | None:
-        """Where an event with this id was stored within the window before `now`, a time of
-        the same clock as the messages'."""
-        found = self.recent.get(event_id) or self.earlier.get(event_id)
+    def note(self, event_id: str, row: Delivery) -> Delivery:
+        """Remember a message that is about to be stored; returns it, or the one with the same id
+        that was stored within the window before it: then this one is not to be stored."""
+        found = self.recent.setdefault(event_id, row)
+        if found is row and self.earlier:
+            found = self.earlier.get(event_id, row)
+        if found is row:
+            return row
         # A microsecond of slack: these seconds since 1970 are no finer than that.
-        if found is None:
-            return None
-        position, stored, *_ = found
-        return position if now - stored < self.window - 1e-6 else None
+        if row.timestamp - found.timestamp < self.window - 1e-6:
+            self.forget(event_id, row)
+            return found
+        self.recent[event_id] = row
+        return row
+
+    def forget(self, event_id: str, row: Delivery) -> None:
+        """The message was not stored."""
+        if self.recent.get(event_id) is row:
+            del self.recent[event_id]
 
 
 class TopicStore:
@@ -92,29 +102,27 @@ class TopicStore:
         """Store an event, once within the window; a full topic refuses it."""
         if now >= self._look_again:
             self.expire(now)
-        known = self._known
-        wall = now + self._epoch
-        event_id = outgoing.id
-        if event_id in known.recent or event_id in known.earlier:
-            earlier = known.find(event_id, wall)
-            if earlier is not None:
-                return Receipt(self.name, earlier, True)
         key = outgoing.key
         body = outgoing.body
         size = len(body) if key is None else len(body) + len(key)
         headers = outgoing.headers
         for header, value in headers:
             size += len(header) + len(value)
-        if self.messages >= self._max_messages or self.bytes + size > self._max_bytes:
-            return self._refuse(size)
         partition = 0 if self._is_single else self._partition_of(key)
         log = self.logs[partition]
         position = Position(partition, log.end)
-        row = (position, wall, size, body, key, headers)
-        log.append(row)
+        row = Delivery(
+            position, body, headers, now + self._epoch, key, True, FIRST_EPOCH, 0, size
+        )  # fmt: skip
+        first = self._known.note(outgoing.id, row)
+        if first is not row:
+            return Receipt(self.name, first.position, True)
+        if self.messages >= self._max_messages or self.bytes + size > self._max_bytes:
+            self._known.forget(outgoing.id, row)
+            return self._refuse(size)
+        log.rows.append(row)
         self.messages += 1
         self.bytes += size
-        known.recent[event_id] = row
         for share in self._readers[partition]:
             owner = share.owner
             if owner is None or owner.is_waiting:
@@ -154,9 +162,9 @@ class TopicStore:
         limit = now + self._epoch - self._age
         oldest = now + self._epoch
         for log in self.logs:
-            before = log.bytes
-            self.messages -= log.take_older_than(limit)
-            self.bytes -= before - log.bytes
+            messages, size = log.take_older_than(limit)
+            self.messages -= messages
+            self.bytes -= size
             oldest = min(oldest, log.oldest() or oldest)
         self._look_again = min(oldest - self._epoch + self._age, self._known.turn(now))
 
