@@ -13,9 +13,9 @@ The laws:
 6. A handler that is cancelled from outside has not failed: its message is given back.
    One that is cancelled by its own deadline has.
 
-Cancel scopes are dear (8 us for one and a checkpoint, 1 us to move a deadline), so a
-worker keeps one scope for as long as it can, and moves its deadline when more than half a
-millisecond has passed: a handler's time may be that much short.
+Cancel scopes are dear (8 us for one and a checkpoint, 2 us to move a deadline), so a
+worker keeps one scope for as long as it can, and moves its deadline when more than a hundredth of
+the handler's time has passed: its time may be that much short.
 """
 
 from __future__ import annotations
@@ -40,8 +40,11 @@ SLICE = 0.001
 SLICE_MESSAGES = 256
 """The same in messages, for clocks that stand still (virtual time)."""
 
-DEADLINE_SLACK = 0.0005
-"""Seconds by which a handler's deadline may be early."""
+DEADLINE_SLACK = 0.01
+"""The part of its time by which a handler's deadline may be early."""
+
+LEAST_SLACK = 0.0005
+"""The same in seconds where the time is short."""
 
 
 class Doomed(Exception):  # never leaves the bus
@@ -187,23 +190,12 @@ class WorkerPool:
             self.peak = max(self.peak, len(self._workers))
             self._nursery.start_soon(self._work, worker, name="tbus worker")
 
-    def _take(self) -> tuple[Source, Lane[Any]] | None:
-        round_ = self._round
-        while round_:
-            source = round_[0]
-            lane = source.dispatcher.take()
-            if lane is not None:
-                if len(round_) > 1:
-                    round_.rotate(-1)
-                return source, lane
-            round_.popleft()
-            source.queued = False
-        return None
-
     def _has_more(self) -> bool:
-        return any(
-            s.dispatcher.ready and s.dispatcher.running < s.dispatcher.limit for s in self._round
-        )
+        for source in self._round:
+            work = source.dispatcher
+            if work.ready and work.running < work.limit:
+                return True
+        return False
 
     async def _work(self, worker: _Worker) -> None:
         current_handling.set(worker)
@@ -284,18 +276,30 @@ class _Worker:
         pool = self.pool
         clock = self._runtime.clock
         scope = self.scope
+        workers, limit = pool._workers, pool.limit
+        round_ = pool._round
         slice_start = now = clock()
-        timed_from, timeout, deadline = -inf, inf, inf
+        timed_until, timeout, deadline = -inf, inf, inf
         count = 0
-        while True:
-            taken = pool._take()
-            if taken is None:
-                return False
-            source, lane = taken
-            if not pool._starting and not pool._resting and pool._has_more():
+        while round_:
+            source = round_[0]
+            lane = source.dispatcher.take()
+            if lane is None:
+                round_.popleft()
+                source.queued = False
+                continue
+            if len(round_) > 1:
+                round_.rotate(-1)
+            if (
+                not pool._starting
+                and not pool._resting
+                and len(workers) < limit
+                and pool._has_more()
+            ):
                 pool._add_worker()
-            if now - timed_from > DEADLINE_SLACK or source.timeout != timeout:
-                timed_from, timeout = now, source.timeout
+            if now > timed_until or source.timeout != timeout:
+                timeout = source.timeout
+                timed_until = now + max(timeout * DEADLINE_SLACK, LEAST_SLACK)
                 scope.deadline = deadline = now + timeout
             self.source = source
             self.since = now
@@ -324,8 +328,9 @@ class _Worker:
                 finally:
                     pool._resting -= 1
                 slice_start = now = clock()
-                timed_from = -inf
+                timed_until = -inf
                 count = 0
+        return False
 
     # Shielded blocks
 
