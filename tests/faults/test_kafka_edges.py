@@ -36,7 +36,7 @@ from tbus.testing.conformance._kit import (
     raising,
     watching,
 )
-from tbus.transports.kafka._fetching import SLICE
+from tbus.transports.kafka._unpacking import SLICE
 from tbus.transports.kafka._partitioners import partitioner
 from tests.faults.kafka_kit import (
     add_partitions,
