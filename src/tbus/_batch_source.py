@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any
 
 from ._batches import BatchIntake, Unreadable
@@ -14,7 +14,7 @@ from ._message import Message
 from ._subscription import HandlerSource
 
 
-class _DoomedLists(Collection[Bundle]):
+class _DoomedLists:
     """Those of a message that is only to be dead-lettered, which is alone in its list."""
 
     def __init__(self, graves: Collection[Message]) -> None:
@@ -25,9 +25,6 @@ class _DoomedLists(Collection[Bundle]):
 
     def __contains__(self, bundle: object) -> bool:
         return isinstance(bundle, Bundle) and bundle.parts[0][1][0] in self._graves
-
-    def __iter__(self) -> Iterator[Bundle]:
-        raise NotImplementedError  # nobody needs them one by one
 
 
 class BatchSource(HandlerSource):

@@ -113,7 +113,7 @@ class _OwnedLoop(asyncio.SelectorEventLoop):
             self.run_forever()
         super().close()
 
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109 - asyncio's signature
         self.lookups.shutdown(wait=False)
 
 

@@ -129,7 +129,10 @@ class KeyedDispatcher(Generic[T]):
             raise RuntimeError(f"lane of key {lane.key!r} is {lane.state.value}, not running")
         self.running -= 1
         items = lane.items
-        item = items.pop(0) if type(items) is list else items.popleft()  # type: ignore[union-attr]
+        if type(items) is list:
+            item = items.pop(0)
+        else:
+            item = items.popleft()  # type: ignore[union-attr]  # the other of the two: a deque
         self._size -= 1
         if items:
             lane.state = _READY

@@ -177,14 +177,14 @@ class Intake:
                     slice_ = [one for one in slice_ if not self._leaving.has_left(one)]
                 self._hand_over(slice_)
 
-    def _hand_over(self, deliveries: object) -> None:
+    def _hand_over(self, deliveries: Iterable[Delivery]) -> None:
         if self._wards:
-            self._hand_over_parked(deliveries)  # type: ignore[arg-type]
+            self._hand_over_parked(deliveries)
             return
         push = self.dispatcher.push
         topic, group, order = self.topic, self.group, self.options.order
         half = self.options.max_in_flight // 2
-        for delivery in deliveries:  # type: ignore[attr-defined]
+        for delivery in deliveries:
             if delivery.keyed:
                 key, decoded = delivery.key, None
             else:

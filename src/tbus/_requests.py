@@ -143,7 +143,7 @@ def _check_start(start: Any, group: str | None) -> Start:
     if start is None:
         return "latest" if group is None else "earliest"
     if start in ("earliest", "latest"):
-        return start  # type: ignore[no-any-return]
+        return start  # type: ignore[no-any-return]  # one of the two words
     if isinstance(start, Position):
         return start
     if isinstance(start, datetime):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from ._errors import ConfigurationError, InvalidEnvelope
 from ._intake import Intake
 from ._message import Message
 from ._quarantine import ParkedKey
-from ._workers import Work, WorkerPool
+from ._workers import Graves, Work, WorkerPool
 
 Handler = Callable[..., Awaitable[object]]
 
@@ -149,7 +149,7 @@ class HandlerSource:
         self.intake: Intake
         self.dispatcher: Work
         self.done: Callable[[Lane[Any]], None]
-        self.doomed: Collection[Any] = ()
+        self.doomed: Graves = ()
         self.closed: anyio.Event | None = None
         """Set when its closing, which somebody asked for, is done."""
         self._handler = handler

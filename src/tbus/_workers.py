@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Any, Protocol
 
@@ -65,6 +65,13 @@ class Work(Protocol):
         """A lane whose head is to be handled now, or None."""
 
 
+class Graves(Protocol):
+    """What is not to be handled any more, by the heads of lanes."""
+
+    def __len__(self) -> int: ...
+    def __contains__(self, head: object, /) -> bool: ...
+
+
 class Source(Protocol):
     """A subscription, as the workers see it. The head of a lane is a `Message`, or a `Bundle`
     where the handler takes lists."""
@@ -80,7 +87,7 @@ class Source(Protocol):
     handle: Callable[[Any], Awaitable[object]]
     """The handler."""
 
-    doomed: Collection[Any]
+    doomed: Graves
     """Heads for which the handler is not to run again: they only wait to be dead-lettered."""
 
     @property

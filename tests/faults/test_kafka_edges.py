@@ -36,8 +36,8 @@ from tbus.testing.conformance._kit import (
     raising,
     watching,
 )
-from tbus.transports.kafka._unpacking import SLICE
 from tbus.transports.kafka._partitioners import partitioner
+from tbus.transports.kafka._unpacking import SLICE
 from tests.faults.kafka_kit import (
     add_partitions,
     commit,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import count
 from typing import Any
 
@@ -12,7 +12,7 @@ import trio
 from tbus._dispatch import KeyedDispatcher, Lane
 from tbus._message import Delivery, Message, Position
 from tbus._transport import EndOfFeed, Reader, Verdict
-from tbus._workers import WorkerPool
+from tbus._workers import Graves, WorkerPool
 
 _offsets = count(1)
 
@@ -95,7 +95,7 @@ class RecordingSource:
         self.timeout = timeout
         self.queued = False
         self.handle = handle
-        self.doomed: Collection[Message] = ()
+        self.doomed: Graves = ()
         self.log: list[str] = []
         self.errors: list[Exception] = []
         self._pool = pool

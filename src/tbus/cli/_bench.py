@@ -139,8 +139,7 @@ async def run_bench(options: BenchOptions, report: Report, audience: Audience, s
                     await bench.loaded(topics[3])
         finally:
             audience.end()
-            # Bounded by the transport, and ended by a cancellation from outside.
-            report.left_topics = await _remove(bus, made)  # noqa: ASYNC102
+            report.left_topics = await _remove(bus, made)  # noqa: ASYNC102 - the transport bounds it
             report.signal = stop.signal
 
 

@@ -123,8 +123,7 @@ async def run_demo(options: DemoOptions, audience: Audience, stop: Stop) -> Repo
         finally:
             audience.end()
             if foreign:
-                # Bounded by the transport, and ended by a cancellation from outside.
-                left = await _remove_topics(bus, plan.topics, subscriptions)  # noqa: ASYNC102
+                left = await _remove_topics(bus, plan.topics, subscriptions)  # noqa: ASYNC102 - the transport bounds it
         closing = clock()
     closed = clock() - closing
     audience.say(_closed(config), closed)
@@ -248,8 +247,7 @@ async def _produce(bus: Bus, share: Iterable[Order], tally: Tally) -> None:
         try:
             async with bus.open_publisher() as publisher:
                 tally.publishers.append(publisher)
-                # It ends with the publisher: its iterator does.
-                nursery.start_soon(_read_failures, publisher.outcomes, tally)  # noqa: ASYNC111
+                nursery.start_soon(_read_failures, publisher.outcomes, tally)  # noqa: ASYNC111 - outcomes end with the publisher
                 for order in share:
                     event = Envelope.new(
                         order.customer,

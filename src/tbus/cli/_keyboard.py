@@ -20,7 +20,7 @@ def open_keyboard() -> Iterator[int | None]:
     """
     try:
         import termios  # noqa: PLC0415 - not on every system
-        import tty  # noqa: PLC0415
+        import tty  # noqa: PLC0415 - not on every system
     except ModuleNotFoundError:
         yield None
         return

@@ -120,7 +120,7 @@ async def what_no_subscription_can_be_is_refused(harness: Harness) -> None:
     seen = Seen()
     async with harness.open_bus() as bus:
         with raising(ConfigurationError, "handler"):
-            await bus.subscribe(topic, None)  # type: ignore[arg-type]
+            await bus.subscribe(topic, None)  # type: ignore[arg-type]  # to be refused
         with raising(ConfigurationError, "timeout"):
             await bus.subscribe(topic, seen, timeout=0)
         with raising(ConfigurationError, "concurrency"):
@@ -128,7 +128,7 @@ async def what_no_subscription_can_be_is_refused(harness: Harness) -> None:
         with raising(ConfigurationError, "max_in_flight"):
             await bus.subscribe(topic, seen, max_in_flight=-1)
         with raising(ConfigurationError, "order"):
-            await bus.subscribe(topic, seen, order="random")  # type: ignore[arg-type]
+            await bus.subscribe(topic, seen, order="random")  # type: ignore[arg-type]  # to be refused
         with raising(ConfigurationError, "dead_letter"):
             await bus.subscribe(topic, seen, dead_letter=topic)
         with raising(ConfigurationError, "a group"):

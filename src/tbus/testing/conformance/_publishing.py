@@ -114,7 +114,7 @@ async def what_no_broker_would_take_is_refused_before_anything_is_sent(harness: 
         with raising(ConfigurationError, "headers"):
             await bus.publish(topic, b"", headers=[("A:", "1")])
         with raising(ConfigurationError, "str"):
-            await bus.publish(topic, "text")  # type: ignore[arg-type]
+            await bus.publish(topic, "text")  # type: ignore[arg-type]  # to be refused
         with raising(ConfigurationError, "timeout"):
             await bus.publish(topic, b"", timeout=0)
         with raising(ConfigurationError, "aggregate_id"):

@@ -81,7 +81,7 @@ class MemoryFeed:
     def read_by(self, reader: Reader) -> None:
         """Nothing to tell: a partition goes when nothing of it is in flight."""
 
-    def begin(self, delivery: Delivery, begun: Callable[[], None]) -> None:  # noqa: ARG002
+    def begin(self, delivery: Delivery, begun: Callable[[], None]) -> None:  # noqa: ARG002 - the contract's signature
         """Nothing is suspect here: who dies takes the broker along."""
         begun()
 

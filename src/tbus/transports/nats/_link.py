@@ -48,7 +48,7 @@ class Link:
         self._name = name
         self._emit = emit
         self._up = asyncio.Event()
-        self._next_server = random.randrange(len(options.servers))  # noqa: S311
+        self._next_server = random.randrange(len(options.servers))  # noqa: S311 - spreads clients, and guards nothing
 
     async def connect(self) -> None:
         """Make the first connection: every server is tried once.
