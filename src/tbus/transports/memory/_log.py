@@ -21,15 +21,16 @@ class PartitionLog:
 
     Attributes:
         rows: the messages; who stores one appends it, with `end` as its position.
+        base: the offset of the first of them, which may be gone.
     """
 
-    __slots__ = ("_base", "first", "partition", "rows")
+    __slots__ = ("base", "first", "partition", "rows")
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
         self.first = 1
         self.rows: list[Delivery] = []
-        self._base = 1
+        self.base = 1
 
     def __len__(self) -> int:
         return self.end - self.first
@@ -37,19 +38,19 @@ class PartitionLog:
     @property
     def end(self) -> int:
         """The offset of the next message."""
-        return self._base + len(self.rows)
+        return self.base + len(self.rows)
 
     def at(self, offset: int) -> Delivery:
         """The message at an offset that is stored."""
-        return self.rows[offset - self._base]
+        return self.rows[offset - self.base]
 
     def stored_at(self, offset: int) -> float:
         """When that message was stored, in seconds since 1970."""
-        return self.rows[offset - self._base].timestamp
+        return self.rows[offset - self.base].timestamp
 
     def span(self, start: int, count: int) -> list[Delivery]:
         """Up to `count` messages from `start` on, which is not below `first`."""
-        index = start - self._base
+        index = start - self.base
         return self.rows[index : index + count]
 
     def take_older_than(self, instant: float) -> tuple[int, int]:
@@ -58,16 +59,16 @@ class PartitionLog:
         end = self.end
         size = 0
         while first < end:
-            row = self.rows[first - self._base]
+            row = self.rows[first - self.base]
             if row.timestamp > instant:
                 break
             size += row.size
             first += 1
         self.first = first
-        gone = first - self._base
+        gone = first - self.base
         if gone > _KEEP_GONE and gone * 2 > len(self.rows):
             del self.rows[:gone]
-            self._base = first
+            self.base = first
         return first - before, size
 
     def oldest(self) -> float | None:

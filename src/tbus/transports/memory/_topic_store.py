@@ -38,25 +38,10 @@ class DuplicateWindow:
             self._turned = now
         return self._turned + self.window
 
-    def note(self, event_id: str, row: Delivery) -> Delivery:
-        """Remember a message that is about to be stored; returns it, or the one with the same id
-        that was stored within the window before it: then this one is not to be stored."""
-        found = self.recent.setdefault(event_id, row)
-        if found is row and self.earlier:
-            found = self.earlier.get(event_id, row)
-        if found is row:
-            return row
+    def is_repeat(self, row: Delivery, found: Delivery) -> bool:
+        """Whether a message comes within the window after another one with its id."""
         # A microsecond of slack: these seconds since 1970 are no finer than that.
-        if row.timestamp - found.timestamp < self.window - 1e-6:
-            self.forget(event_id, row)
-            return found
-        self.recent[event_id] = row
-        return row
-
-    def forget(self, event_id: str, row: Delivery) -> None:
-        """The message was not stored."""
-        if self.recent.get(event_id) is row:
-            del self.recent[event_id]
+        return row.timestamp - found.timestamp < self.window - 1e-6
 
 
 class TopicStore:
@@ -93,6 +78,7 @@ class TopicStore:
         # The topic's own limit, else the broker's, else none.
         self._max_messages = options.max_messages or self._limits.max_messages or math.inf
         self._max_bytes = options.max_bytes or self._limits.max_bytes or math.inf
+        self._is_limited = min(self._max_messages, self._max_bytes) < math.inf
         self._known.window = options.duplicate_window
         self._look_again = -math.inf
 
@@ -110,17 +96,27 @@ class TopicStore:
             size += len(header) + len(value)
         partition = 0 if self._is_single else self._partition_of(key)
         log = self.logs[partition]
-        position = Position(partition, log.end)
+        rows = log.rows
+        position = Position(partition, log.base + len(rows))
         row = Delivery(
             position, body, headers, now + self._epoch, key, True, FIRST_EPOCH, 0, size
         )  # fmt: skip
-        first = self._known.note(outgoing.id, row)
-        if first is not row:
-            return Receipt(self.name, first.position, True)
-        if self.messages >= self._max_messages or self.bytes + size > self._max_bytes:
-            self._known.forget(outgoing.id, row)
+        known = self._known
+        recent = known.recent
+        event_id = outgoing.id
+        found = recent.setdefault(event_id, row)
+        if found is row and known.earlier:
+            found = known.earlier.get(event_id, row)
+        if found is not row:
+            if known.is_repeat(row, found):
+                if recent[event_id] is row:
+                    del recent[event_id]
+                return Receipt(self.name, found.position, True)
+            recent[event_id] = row
+        if self._is_limited and not self._has_room(size):
+            del recent[event_id]
             return self._refuse(size)
-        log.rows.append(row)
+        rows.append(row)
         self.messages += 1
         self.bytes += size
         for share in self._readers[partition]:
@@ -128,6 +124,9 @@ class TopicStore:
             if owner is None or owner.is_waiting:
                 share.notify()
         return Receipt(self.name, position)
+
+    def _has_room(self, size: int) -> bool:
+        return self.messages < self._max_messages and self.bytes + size <= self._max_bytes
 
     def _refuse(self, size: int) -> PublishRefused:
         if self.messages >= self._max_messages:

@@ -54,7 +54,8 @@ class MemoryTransport:
     def send_nowait(self, outgoing: Outgoing) -> None:
         """Store an event; unless a fault is in the way, its outcome is told before this returns."""
         if self._sender.is_plain:
-            outgoing.on_outcome(outgoing, self._store(outgoing))
+            topic = self._topics.get(outgoing.topic) or self._find_or_make(outgoing.topic)
+            outgoing.on_outcome(outgoing, topic.store(outgoing, self._clock()))
         else:
             self._sender.send(outgoing)
 
