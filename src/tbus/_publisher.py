@@ -184,7 +184,7 @@ class Publisher:
             event_id,
             timeout,
             on_outcome,
-            type(body) is Envelope,
+            body if type(body) is Envelope else None,
         )
 
     async def publish(

@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 import attrs
 import msgspec
 
+from ._envelope import Envelope
 from ._errors import TbusError
 from ._events import Event
 from ._message import Delivery, Headers, Position, Receipt
@@ -43,7 +44,8 @@ class Outgoing(msgspec.Struct, eq=False):
         on_outcome: called once in the program's event loop, with a `Receipt`, or with a
             `PublishRefused`, `TransportLost` (was never sent) or `OutcomeUnknown`.
             It must not raise and must not block.
-        enveloped: the body is an envelope, which carries the key itself.
+        envelope: what the body is the encoding of, or None: bytes that the caller gave. An
+            envelope carries the key itself.
         withdrawn: set by the sender when nobody waits for the outcome any more: a
             transport that has not sent it drops it, one that has does not repeat it.
     """
@@ -55,7 +57,7 @@ class Outgoing(msgspec.Struct, eq=False):
     id: str
     timeout: float
     on_outcome: Callable[[Outgoing, Receipt | TbusError], None]
-    enveloped: bool = False
+    envelope: Envelope | None = None
     withdrawn: bool = False
 
 

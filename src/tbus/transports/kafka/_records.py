@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-import msgspec
-
+from ..._envelope import Envelope
 from ..._message import Delivery, Headers, Position
 from ..._transport import Outgoing
 
@@ -41,24 +40,16 @@ class Record(Protocol):
     def headers(self) -> RecordHeaders: ...
 
 
-class _Mirrored(msgspec.Struct):
-    """The fields of an envelope that are mirrored in headers; the payload is not looked at."""
-
-    event_type: str
-    event_version: int
-    trace_id: str = ""
-    correlation_id: str = ""
-    tenant_id: int = 0
-
-
-_decode = msgspec.json.Decoder(_Mirrored).decode
-
-
 _MIRROR_OF_ONE = (MIRROR, b"1")
 _MIRROR_OF = {1 + count: (MIRROR, b"%d" % count) for count in range(1, 8)}
 """What stands in front of a mirror and nothing else, by how many pairs that are."""
 
 _ONE_SIZE = len(MIRROR) + 1 + 4 + len("X-Event-ID") + 4
+"""Bytes of a mirror of an id alone, without the id."""
+_FOUR_SIZE = _ONE_SIZE + sum(
+    len(name) + 4 for name in ("X-Aggregate-ID", "X-Event-Version", "X-Event-Type")
+)
+_LONGEST_VERSION = len(str(2**63))
 
 
 def encode_key(key: str | None) -> bytes | None:
@@ -69,29 +60,45 @@ def encode_key(key: str | None) -> bytes | None:
 def encode_headers(outgoing: Outgoing) -> tuple[list[tuple[str, bytes]], int]:
     """The record's headers: the mirror, then what the publisher gave; and their bytes."""
     id = outgoing.id.encode()
-    if not outgoing.enveloped and not outgoing.headers:
-        return [_MIRROR_OF_ONE, ("X-Event-ID", id)], _ONE_SIZE + len(id)
-    mirror = [("X-Event-ID", id)]
-    if outgoing.enveloped:
-        envelope = _decode(outgoing.body)
-        assert outgoing.key is not None
-        mirror += (
-            ("X-Aggregate-ID", outgoing.key.encode()),
+    envelope = outgoing.envelope
+    if envelope is None:
+        headers = [_MIRROR_OF_ONE, ("X-Event-ID", id)]
+        size = _ONE_SIZE + len(id)
+    else:
+        about = envelope.aggregate_id.encode()
+        kind = envelope.event_type.encode()
+        headers = [
+            _MIRROR_OF_ONE,
+            ("X-Event-ID", id),
+            ("X-Aggregate-ID", about),
             ("X-Event-Version", b"%d" % envelope.event_version),
-            ("X-Event-Type", envelope.event_type.encode()),
-        )
-        if envelope.trace_id:
-            mirror.append(("X-Trace-ID", envelope.trace_id.encode()))
-        if envelope.correlation_id:
-            mirror.append(("X-Correlation-ID", envelope.correlation_id.encode()))
-        if envelope.tenant_id:
-            mirror.append(("X-Tenant-ID", b"%d" % envelope.tenant_id))
-    headers = [(MIRROR, b"%d" % len(mirror)), *mirror]
-    if outgoing.headers:
-        headers += [
-            (name, value.encode("utf-8", "surrogateescape")) for name, value in outgoing.headers
+            ("X-Event-Type", kind),
         ]
-    return headers, sum([len(name) + len(value) + 4 for name, value in headers])
+        size = _FOUR_SIZE + _LONGEST_VERSION + len(id) + len(about) + len(kind)
+        if envelope.trace_id or envelope.correlation_id or envelope.tenant_id:
+            more = _mirror_rarer(envelope)
+            headers += more
+            size += _size(more)
+        headers[0] = _MIRROR_OF[len(headers)]
+    if outgoing.headers:
+        own = [(name, value.encode("utf-8", "surrogateescape")) for name, value in outgoing.headers]
+        headers += own
+        size += _size(own)
+    return headers, size
+
+
+def _mirror_rarer(envelope: Envelope) -> list[tuple[str, bytes]]:
+    """What most envelopes do not have."""
+    pairs = [
+        ("X-Trace-ID", envelope.trace_id.encode()),
+        ("X-Correlation-ID", envelope.correlation_id.encode()),
+        ("X-Tenant-ID", b"%d" % envelope.tenant_id if envelope.tenant_id else b""),
+    ]
+    return [pair for pair in pairs if pair[1]]
+
+
+def _size(pairs: Iterable[tuple[str, bytes]]) -> int:
+    return sum([len(name) + len(value) + 4 for name, value in pairs])
 
 
 def decode_headers(headers: RecordHeaders) -> tuple[Headers, bool]:

@@ -168,7 +168,7 @@ class Outbox:
             self._resolve(entry, TransportLost("withdrawn before it was sent"))
             return
         if entry.command is None:
-            key = None if outgoing.enveloped else outgoing.key
+            key = outgoing.key if outgoing.envelope is None else None
             headers = encode_headers(outgoing.headers, outgoing.id, key)
             topic = outgoing.topic
             partitions = self._streams.partitions(topic)
