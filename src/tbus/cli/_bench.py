@@ -26,6 +26,7 @@ from .._topic import TopicOptions
 from ._bench_events import Events, Latency, Meter, Observer, Throughput
 from ._bench_report import Report
 from ._beside import running_beside
+from ._clean_up import CLEAN_UP, remove_topics
 from ._stop import Stop
 
 REDRAW = 0.1
@@ -41,9 +42,6 @@ TICK = 0.001
 
 PATIENCE = 30.0
 """Seconds that a stored event has to be handled when nothing more comes."""
-
-CLEAN_UP = 8.0
-"""Seconds for removing the topics."""
 
 KEPT = 3600.0
 """Seconds that the topics keep messages."""
@@ -139,21 +137,8 @@ async def run_bench(options: BenchOptions, report: Report, audience: Audience, s
                     await bench.loaded(topics[3])
         finally:
             audience.end()
-            report.left_topics = await _remove(bus, made)  # noqa: ASYNC102 - the transport bounds it
+            report.left_topics = await remove_topics(bus, made)  # noqa: ASYNC102 - the transport bounds it
             report.signal = stop.signal
-
-
-async def _remove(bus: Bus, topics: list[str]) -> list[str]:
-    """Leave nothing on the broker; returns what is left there all the same."""
-    left = list(topics)
-    with trio.CancelScope(shield=True, deadline=trio.current_time() + CLEAN_UP):
-        try:
-            for topic in topics:
-                await bus.remove_topic(topic)
-                left.remove(topic)
-        except TbusError:
-            pass  # what is left is reported
-    return left
 
 
 class _Bench:

@@ -17,12 +17,13 @@ import trio
 from .._bus import Bus
 from .._config import BusConfig
 from .._envelope import Envelope
-from .._errors import PublishFailed, TbusError
+from .._errors import PublishFailed
 from .._message import Message, PublishOutcome
 from .._open import open_bus
 from .._retry import Retry
 from .._subscription import Subscription
 from .._transport import Order as OrderBy
+from ._clean_up import remove_topics
 from ._demo_census import take_census
 from ._demo_plan import Order, Plan, make_plan
 from ._demo_report import Report, figure
@@ -35,9 +36,6 @@ REDRAW = 0.15
 
 STALL = 30.0
 """Seconds without any progress, after which the demo gives up."""
-
-CLEAN_UP = 8.0
-"""Seconds for removing the topics from a server that is not ours."""
 
 
 @attrs.frozen
@@ -123,7 +121,7 @@ async def run_demo(options: DemoOptions, audience: Audience, stop: Stop) -> Repo
         finally:
             audience.end()
             if foreign:
-                left = await _remove_topics(bus, plan.topics, subscriptions)  # noqa: ASYNC102 - the transport bounds it
+                left = await remove_topics(bus, plan.topics, subscriptions)  # noqa: ASYNC102 - the transport bounds it
         closing = clock()
     closed = clock() - closing
     audience.say(_closed(config), closed)
@@ -266,22 +264,3 @@ async def _read_failures(outcomes: AsyncIterator[PublishOutcome], tally: Tally) 
     async for outcome in outcomes:
         if not outcome.success:
             tally.not_stored(outcome)
-
-
-async def _remove_topics(
-    bus: Bus, topics: Iterable[str], subscriptions: Iterable[Subscription]
-) -> list[str]:
-    """Leave nothing on a server that is not ours; returns what is left there all the same."""
-    left = list(topics)
-    with trio.CancelScope(shield=True, deadline=trio.current_time() + CLEAN_UP):
-        try:
-            # A topic that is read must not vanish under its reader.
-            async with trio.open_nursery() as nursery:
-                for subscription in subscriptions:
-                    nursery.start_soon(subscription.close)
-            for topic in topics:
-                await bus.remove_topic(topic)
-                left.remove(topic)
-        except TbusError:
-            pass  # what is left is reported
-    return left

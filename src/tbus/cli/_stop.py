@@ -14,6 +14,8 @@ from functools import partial
 
 import trio
 
+from ._beside import running_beside
+
 Command = Callable[["Stop"], Awaitable[int]]
 
 
@@ -62,21 +64,10 @@ def run_command(command: Command) -> int:
 async def _run(command: Command) -> int:
     stop = Stop()
     code = 0
-    failure: Exception | None = None
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_listen, signals, stop, name="signals")
-            try:
-                with stop.scope():
-                    code = await command(stop)
-            except Exception as error:  # noqa: BLE001 - raised again outside the nursery
-                failure = error
-            nursery.cancel_scope.cancel()
-    try:
-        if failure is not None:
-            raise failure
-    finally:
-        del failure  # it would hold this frame, which holds it
+        async with running_beside(partial(_listen, signals, stop), "signals"):
+            with stop.scope():
+                code = await command(stop)
     return code if stop.signal is None else code or 128 + stop.signal
 
 
