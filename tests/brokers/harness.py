@@ -19,8 +19,50 @@ from tests.brokers.nats import NatsServer
 from tests.brokers.proxy import TcpProxy, start_proxy
 
 
-class NatsHarness:
-    """A server that others use too: nothing is done to it but what a client may do."""
+class SharedHarness:
+    """A broker that others use too: nothing is done to it but what a client may do."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        yield
+
+    def open_bus(self, **overrides: Any) -> AbstractAsyncContextManager[Bus]:
+        return open_bus(self.url, **overrides)
+
+    def topic(self) -> str:
+        return unique_name("topic")
+
+    def census(self) -> ProcessCensus:
+        return take_census()
+
+    async def cut(self) -> None:
+        raise NotImplementedError
+
+    async def suspend(self) -> None:
+        raise NotImplementedError
+
+    async def resume(self) -> None:
+        raise NotImplementedError
+
+    async def kill(self) -> None:
+        raise NotImplementedError
+
+    async def start(self) -> None:
+        raise NotImplementedError
+
+    async def remove_consumer(self, topic: str, group: str) -> None:
+        raise NotImplementedError
+
+
+class NatsHarness(SharedHarness):
+    """A nats-server."""
 
     abilities = (
         Ability.DEDUPLICATE
@@ -31,83 +73,21 @@ class NatsHarness:
     )
 
     def __init__(self, server: NatsServer) -> None:
+        super().__init__(server.url)
         self.server = server
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        yield
-
-    @property
-    def url(self) -> str:
-        return self.server.url
-
-    def open_bus(self, **overrides: Any) -> AbstractAsyncContextManager[Bus]:
-        return open_bus(self.url, **overrides)
-
-    def topic(self) -> str:
-        return unique_name("topic")
-
-    def census(self) -> ProcessCensus:
-        return take_census()
-
-    async def cut(self) -> None:
-        raise NotImplementedError
-
-    async def suspend(self) -> None:
-        raise NotImplementedError
-
-    async def resume(self) -> None:
-        raise NotImplementedError
-
-    async def kill(self) -> None:
-        raise NotImplementedError
-
-    async def start(self) -> None:
-        raise NotImplementedError
 
     async def remove_consumer(self, topic: str, group: str) -> None:
         answer = ask(self.server, f"$JS.API.CONSUMER.DELETE.{topic}.{group}")
         assert answer["success"], answer
 
 
-class KafkaHarness:
-    """A broker that others use too: nothing is done to it but what a client may do."""
+class KafkaHarness(SharedHarness):
+    """Kafka."""
 
     abilities = Ability.KEEP_ATTEMPTS
 
     def __init__(self, address: str) -> None:
-        self.url = f"kafka://{address}"
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        yield
-
-    def open_bus(self, **overrides: Any) -> AbstractAsyncContextManager[Bus]:
-        return open_bus(self.url, **overrides)
-
-    def topic(self) -> str:
-        return unique_name("topic")
-
-    def census(self) -> ProcessCensus:
-        return take_census()
-
-    async def cut(self) -> None:
-        raise NotImplementedError
-
-    async def suspend(self) -> None:
-        raise NotImplementedError
-
-    async def resume(self) -> None:
-        raise NotImplementedError
-
-    async def kill(self) -> None:
-        raise NotImplementedError
-
-    async def start(self) -> None:
-        raise NotImplementedError
-
-    async def remove_consumer(self, topic: str, group: str) -> None:
-        raise NotImplementedError
+        super().__init__(f"kafka://{address}")
 
 
 class BreakableKafkaHarness(KafkaHarness):

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import pytest
@@ -23,6 +24,9 @@ from tbus.servers._tansu import PACKAGE, find_tansu
 from tests import census
 from tests.brokers.kafka import KafkaCluster, Tansu, find_kafka
 from tests.brokers.nats import BrokerMissing
+
+A = TypeVar("A")
+B = TypeVar("B", KafkaCluster, Tansu)
 
 _FIXTURES = {
     "kafka_cluster",
@@ -161,42 +165,40 @@ def kafka_distribution(request: pytest.FixtureRequest) -> Distribution:
     return _real(request)
 
 
+@contextmanager
+def _once(make: Callable[[A], B]) -> Iterator[Callable[[A], B]]:
+    """Makes a broker when it is first asked for, and closes it in the end."""
+    made: list[B] = []
+
+    def get(of: A) -> B:
+        if not made:
+            made.append(make(of))
+        return made[0]
+
+    yield get
+    for broker in made:
+        broker.close()
+
+
 @pytest.fixture(scope="session")
 def _shared_kafka(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[[Distribution], KafkaCluster]]:
-    cluster: KafkaCluster | None = None
+    def make(distribution: Distribution) -> KafkaCluster:
+        directory = tmp_path_factory.mktemp("kafka")
+        return KafkaCluster(directory, distribution=distribution, owned=census.owned_by_the_harness)
 
-    def start_once(distribution: Distribution) -> KafkaCluster:
-        nonlocal cluster
-        if cluster is None:
-            cluster = KafkaCluster(
-                tmp_path_factory.mktemp("kafka"),
-                distribution=distribution,
-                owned=census.owned_by_the_harness,
-            )
-            cluster.start()
-        return cluster
-
-    yield start_once
-    if cluster is not None:
-        cluster.close()
+    with _once(make) as get:
+        yield get
 
 
 @pytest.fixture(scope="session")
 def _shared_tansu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Tansu]]:
-    tansu: Tansu | None = None
+    def make(program: str) -> Tansu:
+        return Tansu(tmp_path_factory.mktemp("tansu"), program, owned=census.owned_by_the_harness)
 
-    def start_once(program: str) -> Tansu:
-        nonlocal tansu
-        if tansu is None:
-            directory = tmp_path_factory.mktemp("tansu")
-            tansu = Tansu(directory, program, owned=census.owned_by_the_harness)
-        return tansu
-
-    yield start_once
-    if tansu is not None:
-        tansu.close()
+    with _once(make) as get:
+        yield get
 
 
 @pytest.fixture
@@ -208,6 +210,7 @@ def shared_kafka(
     if (given := _given()) is not None:
         return KafkaBroker(given, "given")
     cluster = _shared_kafka(_real(request))
+    cluster.mend()
     _use(request, cluster)
     return KafkaBroker(cluster.bootstrap, "kafka")
 
@@ -250,24 +253,14 @@ def kafka_node(
 def _module_kafka_cluster(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[[Distribution], KafkaCluster]]:
-    cluster: KafkaCluster | None = None
+    def make(distribution: Distribution) -> KafkaCluster:
+        directory = tmp_path_factory.mktemp("kafka")
+        return KafkaCluster(
+            directory, 3, distribution=distribution, owned=census.owned_by_the_harness
+        )
 
-    def start(distribution: Distribution) -> KafkaCluster:
-        nonlocal cluster
-        if cluster is None:
-            cluster = KafkaCluster(
-                tmp_path_factory.mktemp("kafka"),
-                3,
-                distribution=distribution,
-                owned=census.owned_by_the_harness,
-            )
-        # What an earlier test has killed or paused is there again for the next.
-        cluster.mend()
-        return cluster
-
-    yield start
-    if cluster is not None:
-        cluster.close()
+    with _once(make) as get:
+        yield get
 
 
 @pytest.fixture
@@ -279,5 +272,6 @@ def kafka_cluster(
     """Three Kafka nodes for this module's tests, all up at the beginning of each: kill and
     pause them as you like, with topics and groups of your own."""
     cluster = _module_kafka_cluster(kafka_distribution)
+    cluster.mend()  # what an earlier test has killed or paused is there again
     _use(request, cluster)
     return cluster

@@ -32,7 +32,7 @@ from tbus import (
     open_bus,
 )
 from tbus._gathering import Gathering
-from tbus._message import Message, Position
+from tbus._message import Delivery, Message, Position
 from tbus._transport import Verdict
 
 from .kit import make_delivery, text
@@ -536,16 +536,21 @@ async def test_at_the_end_a_list_between_two_attempts_is_given_back(
     assert len(rig.intake.dispatcher) == 0
 
 
+def of_two_partitions() -> list[Delivery]:
+    """One message of the first partition, and two of another one's key."""
+    return [
+        make_delivery("a1", "a"),
+        make_delivery("b1", "b", position=Position(1, 1)),
+        make_delivery("b2", "b", position=Position(1, 2)),
+    ]
+
+
 async def test_a_partition_that_goes_takes_its_messages_out_of_lists_that_wait(
     autojump_clock: MockClock,
 ) -> None:
     async with open_lists(size=3) as (rig, lists):
         lists.raises = [ValueError("no"), None]
-        rig.feed.give(
-            make_delivery("a1", "a"),
-            make_delivery("b1", "b", position=Position(1, 1)),
-            make_delivery("b2", "b", position=Position(1, 2)),
-        )
+        rig.feed.give(*of_two_partitions())
         await trio.sleep(0.5)
         drained = trio.Event()
         rig.intake.drain({1: 0}, drained.set)
@@ -560,11 +565,7 @@ async def test_a_partition_that_goes_waits_for_the_list_and_the_list_is_settled(
 ) -> None:
     async with open_lists(size=3) as (rig, lists):
         lists.takes = 3
-        rig.feed.give(
-            make_delivery("a1", "a"),
-            make_delivery("b1", "b", position=Position(1, 1)),
-            make_delivery("b2", "b", position=Position(1, 2)),
-        )
+        rig.feed.give(*of_two_partitions())
         await trio.sleep(1)
         drained = trio.Event()
         rig.intake.drain({1: 0}, drained.set)
@@ -578,11 +579,7 @@ async def test_a_partition_that_is_lost_cancels_the_list_and_the_others_come_aga
 ) -> None:
     async with open_lists(size=3, within=5.0) as (rig, lists):
         lists.takes_first = [math.inf]
-        rig.feed.give(
-            make_delivery("a1", "a"),
-            make_delivery("b1", "b", position=Position(1, 1)),
-            make_delivery("b2", "b", position=Position(1, 2)),
-        )
+        rig.feed.give(*of_two_partitions())
         await trio.sleep(1)
         rig.intake.lose({1: 0})
         await trio.sleep(100)
@@ -598,11 +595,7 @@ async def test_a_list_that_fails_after_a_partition_went_comes_again_without_it(
     async with open_lists(size=3) as (rig, lists):
         lists.takes = 3
         lists.raises = [ValueError("no"), None]
-        rig.feed.give(
-            make_delivery("a1", "a"),
-            make_delivery("b1", "b", position=Position(1, 1)),
-            make_delivery("b2", "b", position=Position(1, 2)),
-        )
+        rig.feed.give(*of_two_partitions())
         await trio.sleep(1)
         drained = trio.Event()
         rig.intake.drain({1: 0}, drained.set)
