@@ -20,7 +20,6 @@ KAFKA_PUBLISH = Comparison(
         " for a batch to fill, its default; in the row below it does not."
     ),
     count=60_000,
-    figures={"rate": "events/s"},
     contestants=(
         Contestant("kafka_publish_tbus", "tbus on Trio, `bus.publish` of bytes"),
         Contestant("kafka_publish_aiokafka", "aiokafka, `await (await producer.send())`"),
@@ -47,7 +46,6 @@ KAFKA_PIPELINE = Comparison(
         " `AIOProducer`; with its defaults otherwise."
     ),
     count=60_000,
-    figures={"rate": "events/s"},
     contestants=(
         Contestant("kafka_publish_tbus_pipelined", "tbus on Trio, `open_publisher().send`"),
         Contestant("kafka_publish_aiokafka_pipelined", "aiokafka, `producer.send`"),
@@ -82,7 +80,6 @@ KAFKA_CONSUME = Comparison(
         " fetches most ahead (100,000 messages)."
     ),
     count=100_000,
-    figures={"rate": "events/s"},
     contestants=(
         Contestant("kafka_consume_tbus", "tbus on Trio, in key order"),
         Contestant("kafka_consume_aiokafka", "aiokafka, `getmany`, whole envelope, handler"),
@@ -117,7 +114,6 @@ KAFKA_HANDLERS = Comparison(
         " keeps the order. tbus keeps the order of each key, and runs the others meanwhile."
     ),
     count=500,
-    figures={"rate": "events/s"},
     contestants=(
         Contestant("kafka_consume_tbus_waiting", "tbus on Trio, in key order"),
         Contestant("kafka_consume_aiokafka_waiting", "aiokafka, one after another"),

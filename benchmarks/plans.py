@@ -56,9 +56,9 @@ class Comparison:
         title: for people.
         about: how it is measured, and who is the fair peer; Markdown.
         count: events for each contestant and round.
-        figures: names and units of the figures that are shown.
         contestants: in the order in which they run; the first is ours.
         targets: what is to be reached.
+        figures: names and units of the figures that are shown.
         topic: what a contestant finds: no topic, an empty one, or one with `count` events.
         partitions: of that topic; None: as tbus makes it.
     """
@@ -67,9 +67,9 @@ class Comparison:
     title: str
     about: str
     count: int
-    figures: Mapping[str, str]
     contestants: tuple[Contestant, ...]
     targets: tuple[Target, ...]
+    figures: Mapping[str, str] = {"rate": "events/s"}
     topic: Literal["none", "empty", "filled"] = "none"
     partitions: int | None = None
 
@@ -91,7 +91,6 @@ PUBLISH = Comparison(
         " promises less and is shown beside it."
     ),
     count=60_000,
-    figures={"rate": "events/s"},
     contestants=(
         Contestant("publish_tbus", "tbus on Trio, `bus.publish` of bytes"),
         Contestant("publish_nats_py_with_id", "nats-py, `js.publish` with a message id"),
@@ -145,7 +144,6 @@ CONSUME = Comparison(
         " the first row (1000 in flight)."
     ),
     count=50_000,
-    figures={"rate": "events/s"},
     contestants=(
         Contestant("consume_tbus", "tbus on Trio, in key order"),
         Contestant("consume_nats_py", "nats-py, `fetch(500)`, msgspec, handler"),
@@ -221,7 +219,6 @@ MEMORY = Comparison(
         " of its own, after a short one that is not counted. The figure is the median block's."
     ),
     count=200_000,
-    figures={"rate": "events/s"},
     contestants=(
         Contestant("memory_tbus", "tbus on Trio, handler that only counts"),
         Contestant("memory_tbus_checked", "the same, with the handler of the consumers above"),
@@ -240,7 +237,6 @@ MEMORY_WAITING = Comparison(
         " handler's end."
     ),
     count=60_000,
-    figures={"rate": "events/s"},
     contestants=(
         Contestant("memory_tbus_waiting", "tbus on Trio, in key order"),
         Contestant("memory_bare_waiting", "256 bare Trio tasks"),
