@@ -21,7 +21,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +31,7 @@ import nats.errors
 
 from ..._config import NatsOptions
 from ..._errors import ConfigurationError, TransportLost
+from .._tls import tls_context
 from ._errors import ApiError, NoAnswer, NoResponders, SessionLost
 from ._headers import decode_status
 from ._names import API
@@ -148,7 +148,7 @@ class Session:
             token=options.token,
             user_credentials=None if options.credentials is None else str(options.credentials),
             nkeys_seed=None if options.nkey is None else str(options.nkey),
-            tls=_tls_context(options) if options.tls else None,
+            tls=tls_context(options) if options.tls else None,
             skip_subject_validation=True,  # names are checked before they come here
         )
         if not hasattr(client, "_transport") or not hasattr(nats.aio.client.Client, "_process_msg"):
@@ -355,15 +355,3 @@ def publish_command(
         start = f"HPUB {to} {len(headers)} {len(headers) + size}\r\n"
         return b"%b%b%b\r\n" % (start.encode(), headers, payload)
     return b"%b%b\r\n" % (f"PUB {to} {size}\r\n".encode(), payload)
-
-
-def _tls_context(options: NatsOptions) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=None if options.ca is None else str(options.ca))
-    if options.cert is not None:
-        context.load_cert_chain(
-            str(options.cert), None if options.key is None else str(options.key)
-        )
-    if options.insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
