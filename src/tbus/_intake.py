@@ -39,7 +39,7 @@ from ._parked_keys import ParkedKeys
 from ._parking import Parking
 from ._quarantine import Quarantine
 from ._retry import Drop, GiveUp, Retry, RetryIn, decide
-from ._runtime import Runtime
+from ._runtime import OneShot, Runtime
 from ._throttle import PacedDispatcher
 from ._timers import Timer, Timers
 from ._transport import Emit, EndOfFeed, Feed, Guarantee, Order, Verdict
@@ -132,7 +132,8 @@ class Intake:
         self._draining = False
         self._watching = False
         """Whether anybody is to be told that nothing runs any more."""
-        self._idle = runtime.one_shot()
+        self._idle: OneShot | None = None
+        """Set when nothing runs any more; from `stop` on."""
         self._leaving = Leaving()
         self._gone = self._leaving.gone
         self._settle = feed.settle
@@ -243,7 +244,7 @@ class Intake:
             if self._careful.over:
                 self._careful = None
                 self._watching = self._draining
-        if self._draining and not self.dispatcher.running:
+        if self._idle is not None and not self.dispatcher.running:
             self._idle.set()
 
     # Verdicts
@@ -368,7 +369,7 @@ class Intake:
             doom=self._doom,
             renew=self._renew,
             calm=self._calm,
-            now=lambda: datetime.now(UTC),
+            now=_now,
         )
 
     def _hand_over_parked(self, deliveries: Iterable[Delivery]) -> None:
@@ -487,6 +488,7 @@ class Intake:
         if self._draining:
             return
         self._draining = self._watching = True
+        self._idle = self._runtime.one_shot()
         if self._careful is not None:
             self._careful.end()
             self._careful = None
@@ -501,7 +503,12 @@ class Intake:
 
     async def wait_idle(self) -> None:
         """Wait until nothing runs any more. After `stop`."""
+        assert self._idle is not None
         await self._idle.wait()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 @attrs.define

@@ -219,12 +219,13 @@ def _settled_first(intake: OnceIntake, handle: Handler) -> Handler:
 def _only_if_owned(may_begin: Callable[[], bool], handle: Handler) -> Handler:
     """A handler that is not begun for a message that has gone to another process."""
 
-    async def wait_cancelled(message: Message) -> None:
-        await anyio.lowlevel.checkpoint()  # the feed has had it cancelled: it ends here
-        await handle(message)
-
     # No coroutine of its own around the handler's: this is done for every message.
     def begin(message: Message) -> Awaitable[object]:
-        return handle(message) if may_begin() else wait_cancelled(message)
+        return handle(message) if may_begin() else _wait_cancelled(handle, message)
 
     return begin
+
+
+async def _wait_cancelled(handle: Handler, message: Message) -> None:
+    await anyio.lowlevel.checkpoint()  # the feed has had it cancelled: it ends here
+    await handle(message)

@@ -43,7 +43,7 @@ class Suspects:
     def __init__(self, limit: int | None, in_flight: int, text: str = "", base: int = 0) -> None:
         self._limit = limit
         self._third = 1 if limit is None else max(1, limit // 3)
-        self._begun: set[int] = set()
+        self._begun: frozenset[int] = frozenset()  # nearly always: one for all
         owned, counts = _read(text)
         self._counts = {position: n for position, n in counts.items() if position >= base}
         self.died = owned and limit is not None
@@ -72,7 +72,7 @@ class Suspects:
         """A suspect is about to be handled alone; whether that is to be stored first."""
         if position in self._begun:
             return False
-        self._begun.add(position)
+        self._begun |= {position}
         self._counts[position] = max(self._counts.get(position, 0), self._third) + 1
         return True
 
