@@ -113,18 +113,27 @@ class KafkaFeed:
         self._closed = True
         self._batches.clear()
 
-    # Called by the bridge
+    # Called in the clients' loop
 
-    def hand_over(self, batch: list[Delivery]) -> None:
+    def tell(self, batch: list[Delivery]) -> None:
         """A batch has arrived."""
-        self._batches.put_nowait(batch)  # if stopped, whoever reads the partitions next gets it
+        self._bridge.post(self._batches.put_nowait, batch)  # if stopped, whoever reads next has it
 
     def fail(self, error: TbusError) -> None:
         """The consumer cannot go on."""
-        self._batches.close(error)
+        self._bridge.post(self._batches.close, error)
 
     def drain(self, partitions: dict[int, int]) -> None:
         """These partitions, of these epochs, are about to go to another owner."""
+        self._bridge.post(self._begin_drain, partitions)
+
+    def lose(self, partitions: dict[int, int]) -> None:
+        """They are gone."""
+        self._bridge.post(self._give_up, partitions)
+
+    # Called by the bridge
+
+    def _begin_drain(self, partitions: dict[int, int]) -> None:
         self._given_up.update(partitions)
         gone = frozenset(partitions)
         if self._reader is None:
@@ -135,8 +144,7 @@ class KafkaFeed:
     def _drained(self, partitions: frozenset[int]) -> None:
         self._bridge.submit_if_open(self.consumer.drained, partitions)
 
-    def lose(self, partitions: dict[int, int]) -> None:
-        """They are gone."""
+    def _give_up(self, partitions: dict[int, int]) -> None:
         self._given_up.update(partitions)
         if self._reader is not None:
             self._reader.lose(partitions)

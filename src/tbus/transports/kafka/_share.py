@@ -87,7 +87,7 @@ class Share:
         self.watermark = Watermark(base - 1)
         runs = () if mark is None else tuple(mark.runs)
         self._attempts = {} if mark is None else dict(mark.attempts)
-        self._given_back: set[int] = set()
+        self._given_back: set[int] | None = None  # made when it is needed
         self._committed = (
             None
             if committed is None
@@ -159,8 +159,9 @@ class Share:
         Args:
             offsets: quick to look into: a set, or a dict.
         """
-        if self._given_back:
-            offsets = {offset for offset in offsets if offset not in self._given_back}
+        given_back = self._given_back
+        if given_back:
+            offsets = {offset for offset in offsets if offset not in given_back}
         settled = self.watermark.complete_all(offsets)
         if self._attempts:
             self._attempts = {o: n for o, n in self._attempts.items() if o not in settled}
@@ -170,9 +171,12 @@ class Share:
 
     def give_back(self, offset: int) -> bool:
         """A message is not done with, and no more in flight; False if it was not."""
-        if offset in self._given_back or not self.watermark.is_open(offset):
+        given_back = self._given_back
+        if (given_back and offset in given_back) or not self.watermark.is_open(offset):
             return False
-        self._given_back.add(offset)
+        if given_back is None:
+            given_back = self._given_back = set()
+        given_back.add(offset)
         return True
 
     # Committing

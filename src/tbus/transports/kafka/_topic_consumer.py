@@ -65,7 +65,7 @@ class TopicConsumer:
         self._blocked = False
         self._scheduled = False
         self._loop = asyncio.get_running_loop()
-        self._undrained: set[int] = set()
+        self._undrained: frozenset[int] = frozenset()
         self._on_drained: Callable[[], None] = _nothing
 
     # Shares
@@ -78,7 +78,7 @@ class TopicConsumer:
         """Every share is about to go: hand over nothing more, and have it said when nothing of
         them runs any more."""
         self._waiting.clear()
-        self._undrained = set(self.shares)
+        self._undrained = frozenset(self.shares)
         self._on_drained = on_drained
         for share in self.shares.values():
             share.draining = True
@@ -89,7 +89,7 @@ class TopicConsumer:
 
     def drained(self, partitions: frozenset[int]) -> None:
         """The program says that nothing of them runs any more."""
-        self._undrained -= partitions
+        self._undrained = self._undrained - partitions or frozenset()
         if not self._undrained:
             self._on_drained()
 

@@ -71,7 +71,7 @@ class KafkaTransport:
         if not self._knows_ends and request.start != "earliest":
             what = "start anywhere but at the beginning of a topic"
             raise self._unknown_ends(what, "start", request.start)
-        engine, post = self._engine, self._bridge.post
+        engine = self._engine
         feed = KafkaFeed(
             request, self._bridge, close=engine.close_feed, on_close=self._feeds.discard
         )
@@ -80,10 +80,10 @@ class KafkaTransport:
         async def open_it() -> TopicConsumer:
             consumer = TopicConsumer(
                 request,
-                tell=lambda batch: post(feed.hand_over, batch),
-                fail=lambda error: post(feed.fail, error),
-                drain=lambda partitions: post(feed.drain, partitions),
-                lose=lambda partitions: post(feed.lose, partitions),
+                tell=feed.tell,
+                fail=feed.fail,
+                drain=feed.drain,
+                lose=feed.lose,
             )
             made.append(consumer)
             feed.consumer = consumer
