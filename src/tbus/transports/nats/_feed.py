@@ -143,22 +143,34 @@ class NatsFeed:
         self._closed = True
         self._batches.clear()
 
-    # Called by the bridge
+    # Called in the clients' loop
 
-    def hand_over(self, batch: list[Delivery]) -> None:
-        """A batch has arrived."""
-        self._batches.put_nowait(batch)  # if stopped, it is given back when the consumer closes
+    def tell(self, batch: list[Delivery]) -> None:
+        """A batch has arrived; if this has stopped, it is given back when the consumer closes."""
+        self._bridge.post(self._batches.put_nowait, batch)
 
     def fail(self, error: TbusError) -> None:
         """The consumer cannot go on."""
-        self._batches.close(error)
+        self._bridge.post(self._batches.close, error)
 
     def own(self, partition: int, epoch: int) -> None:
         """What comes of a partition is of this epoch from now on."""
-        self._read[partition] = epoch
+        self._bridge.post(self._own, partition, epoch)
 
     def drain(self, group: GroupConsumer, partition: int, epoch: int) -> None:
         """A partition is about to go to another process."""
+        self._bridge.post(self._begin_drain, group, partition, epoch)
+
+    def lose(self, group: GroupConsumer, partition: int, epoch: int) -> None:
+        """A partition is gone, and is not had again before nothing of it runs any more."""
+        self._bridge.post(self._lose, group, partition, epoch)
+
+    # Called by the bridge
+
+    def _own(self, partition: int, epoch: int) -> None:
+        self._read[partition] = epoch
+
+    def _begin_drain(self, group: GroupConsumer, partition: int, epoch: int) -> None:
         self._given_up[partition] = epoch
 
         def drained() -> None:
@@ -169,10 +181,9 @@ class NatsFeed:
         else:
             self._reader.drain({partition: epoch}, drained)
 
-    def lose(self, group: GroupConsumer, partition: int, epoch: int) -> None:
-        """A partition is gone, and is not had again before nothing of it runs any more."""
+    def _lose(self, group: GroupConsumer, partition: int, epoch: int) -> None:
         self._give_up({partition: epoch})
-        self.drain(group, partition, epoch)
+        self._begin_drain(group, partition, epoch)
 
     def _give_up(self, partitions: dict[int, int]) -> None:
         self._given_up.update(partitions)

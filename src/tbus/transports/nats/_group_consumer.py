@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from functools import partial
 
 from ..._errors import TbusError, TransportLost
 from ..._events import Event, MembersChanged, PartitionsAssigned, PartitionsRevoked
@@ -46,8 +45,9 @@ class GroupConsumer:
     Args:
         tell: hands deliveries to the program: `tell(batch)`.
         fail: says that nothing can be read any more: `fail(error)`.
-        drain: asks the program to let what runs of a partition end: `drain(partition, epoch)`.
-        lose: tells it that a partition is gone, and asks the same: `lose(partition, epoch)`.
+        drain: asks the program to let what runs of a partition end:
+            `drain(self, partition, epoch)`.
+        lose: tells it that a partition is gone, and asks the same.
         own: tells it that deliveries of a partition come from now on: `own(partition, epoch)`.
     """
 
@@ -60,8 +60,8 @@ class GroupConsumer:
         emit: Callable[[Event], None],
         tell: Callable[[list[Delivery]], None],
         fail: Callable[[TbusError], None],
-        drain: Callable[[int, int], None],
-        lose: Callable[[int, int], None],
+        drain: Callable[[GroupConsumer, int, int], None],
+        lose: Callable[[GroupConsumer, int, int], None],
         own: Callable[[int, int], None],
     ) -> None:
         assert request.group is not None
@@ -281,9 +281,8 @@ class GroupConsumer:
                 number,
                 epoch,
                 take.mark,
-                owns=partial(self.membership.owns, number, epoch),
-                lose=partial(self.membership.lost, number, epoch),
-                known=() if former is None else former.known(),
+                self.membership,
+                () if former is None else former.known(),
             ),
         )
         self._shares[number] = self._former[number] = share
@@ -314,7 +313,7 @@ class GroupConsumer:
             return
         if not self._stopped:  # else it is the bus that ends what runs too long
             self._drains[number] = self._loop.call_later(DRAIN_WAIT, self._end_drain, number, epoch)
-        self._drain(number, epoch)
+        self._drain(self, number, epoch)
 
     def _end_drain(self, number: int, epoch: int) -> None:
         logger.warning(
@@ -322,7 +321,7 @@ class GroupConsumer:
             " over: they are cancelled",
             self._group, self.request.topic, DRAIN_WAIT, number,
         )  # fmt: skip
-        self._lose(number, epoch)
+        self._lose(self, number, epoch)
 
     def _drop(self, drop: Drop) -> None:
         number, epoch = drop.partition, drop.epoch
@@ -336,7 +335,7 @@ class GroupConsumer:
         if self._closing:
             self.drained(number, epoch)
         else:
-            self._lose(number, epoch)
+            self._lose(self, number, epoch)
 
     def _end_patience(self, number: int) -> None:
         timer = self._drains.pop(number, None)

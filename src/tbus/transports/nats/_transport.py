@@ -61,22 +61,21 @@ class NatsTransport:
         """Make or find the group's consumer, and begin to pull."""
         feed = NatsFeed(request, self._bridge, self._forget)
         engine = self._engine
-        post = self._bridge.post
         made: list[AnyConsumer] = []
 
         def make() -> AnyConsumer:
             consumer: AnyConsumer
             if request.group is not None and request.order != "none":
-                consumer = members = GroupConsumer(
+                consumer = GroupConsumer(
                     request,
                     engine.streams,
                     start=engine.start,
                     emit=engine.emit,
-                    tell=lambda batch: post(feed.hand_over, batch),
-                    fail=lambda error: post(feed.fail, error),
-                    drain=lambda number, epoch: post(feed.drain, members, number, epoch),
-                    lose=lambda number, epoch: post(feed.lose, members, number, epoch),
-                    own=lambda number, epoch: post(feed.own, number, epoch),
+                    tell=feed.tell,
+                    fail=feed.fail,
+                    drain=feed.drain,
+                    lose=feed.lose,
+                    own=feed.own,
                 )
             else:
                 group = request.group
@@ -87,8 +86,8 @@ class NatsTransport:
                     engine.streams,
                     start=engine.start,
                     emit=engine.emit,
-                    tell=lambda batch: post(feed.hand_over, batch),
-                    fail=lambda error: post(feed.fail, error),
+                    tell=feed.tell,
+                    fail=feed.fail,
                 )
             made.append(consumer)
             return consumer
