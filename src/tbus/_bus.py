@@ -222,8 +222,8 @@ class Bus:
             concurrency: handlers running at once, for this subscription (default: the bus's).
             max_in_flight: messages here and not settled (default: the bus's).
             order: "key", "partition" or "none".
-            timeout: seconds for one run of the handler, up to a hundredth less; one that is cut
-                off has failed.
+            timeout: seconds for one run of the handler, up to a hundredth less, and 0.1 s less at
+                most; one that is cut off has failed.
             retry: when to try again.
             dead_letter: the topic for what cannot be handled; None: try at the policy's
                 `maximum` for ever, and report `Stalled`.

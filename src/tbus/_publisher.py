@@ -373,7 +373,7 @@ class PipelinedPublisher:
         ):  # most are: then nothing is left to be checked
             outgoing = Outgoing(
                 topic, body.encode(), body.aggregate_id, (), body.event_id, publisher.timeout,
-                self._resolve, True,
+                self._resolve, body,
             )  # fmt: skip
         else:
             outgoing = publisher.prepare(self._resolve, topic, body, key, headers, id, timeout)

@@ -15,7 +15,7 @@ The laws:
 
 Cancel scopes are dear (8 us for one and a checkpoint, 2 us to move a deadline), so a
 worker keeps one scope for as long as it can, and moves its deadline when more than a hundredth of
-the handler's time has passed: its time may be that much short.
+the handler's time has passed, or a tenth of a second: its time may be that much short.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ SLICE_MESSAGES = 256
 DEADLINE_SLACK = 0.01
 """The part of its time by which a handler's deadline may be early."""
 
-LEAST_SLACK = 0.0005
-"""The same in seconds where the time is short."""
+LEAST_SLACK, MOST_SLACK = 0.0005, 0.1
+"""The same in seconds, at least and at most."""
 
 
 class Doomed(Exception):  # never leaves the bus
@@ -306,7 +306,7 @@ class _Worker:
                 pool._add_worker()
             if now > timed_until or source.timeout != timeout:
                 timeout = source.timeout
-                timed_until = now + max(timeout * DEADLINE_SLACK, LEAST_SLACK)
+                timed_until = now + min(max(timeout * DEADLINE_SLACK, LEAST_SLACK), MOST_SLACK)
                 scope.deadline = deadline = now + timeout
             self.source = source
             self.since = now
