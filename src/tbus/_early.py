@@ -1,8 +1,10 @@
 """Ctrl-C while Python still reads the command line's program.
 
 Reading it takes a tenth of a second, most of it in other people's packages, and an interrupt in
-there shows a traceback through them. For the command line alone, and while this package is
-being imported, such an interrupt ends the program quietly, with the exit code that it has later.
+there shows a traceback through them; or, where it comes in the midst of a callback of the
+interpreter's own, nothing at all, and the program goes on. For the command line alone, and while
+this package and its commands are being imported, such an interrupt ends the program at once and
+quietly, with the exit code that it has later: nothing has begun that would have to be ended.
 Programs that import tbus get their `KeyboardInterrupt`.
 
 Importing this room begins it, so that the package need not call anything between its imports.
@@ -28,12 +30,10 @@ def is_command_line(argv: list[str], orig_argv: list[str]) -> bool:
     return bool(argv) and os.path.basename(argv[0]) in ("tbus", "tbus.exe")
 
 
-def _begin() -> None:
-    """The package is about to be imported."""
-    if (
-        is_command_line(sys.argv, sys.orig_argv)
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    ):
+def begin() -> None:
+    """The package, or what the command line adds to it, is about to be imported: from here on an
+    interrupt ends the program."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
 
 
@@ -44,7 +44,8 @@ def end() -> None:
 
 
 def _leave(number: int, _: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+    os._exit(128 + number)  # an exception may be swallowed here
 
 
-_begin()
+if is_command_line(sys.argv, sys.orig_argv):
+    begin()
