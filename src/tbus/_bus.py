@@ -12,8 +12,8 @@ deadline, so that a dead broker can hold none of them:
 6. the transport ends: clients, loop, thread, server process;
 7. the nursery ends, and the statement after the block finds nothing.
 
-Steps 1 to 5 are here, the others in `_open`. (A long file: half of it is the promises of the
-public calls.)
+Steps 1 to 5 are here (2 to 4 in `_readers`), the others in `_open`. (A long file: most of it is
+the promises of the public calls.)
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from ._messages import Messages
 from ._pace import Rate
 from ._publisher import PipelinedPublisher, Publisher
 from ._quarantine import Action, Quarantine
+from ._readers import Readers
 from ._requests import (
     check_count,
     check_dead_letters,
@@ -57,19 +58,13 @@ from ._runtime import Nursery, Runtime
 from ._subscription import Handler, HandlerSource, Subscription
 from ._timers import Timers
 from ._topic import Strategy, TopicOptions, check_group, check_strategy, check_topic
-from ._transport import Feed, Guarantee, Holding, Lag, Order, Start, Transport
+from ._transport import Guarantee, Holding, Lag, Order, Start, Transport
 from ._workers import WorkerPool
 
 logger = logging.getLogger("tbus")
 
-EVICT_WAIT = 0.25
-"""Seconds that cancelled handlers have, before those that do not end are named in the log."""
-
-SETTLE_WAIT = 0.3
-"""Seconds for flushing settlements when the grace period is spent."""
-
 FLUSH_WAIT = 0.1
-"""Seconds for the outcomes of publishes then."""
+"""Seconds for the outcomes of publishes when the grace period is spent."""
 
 
 @attrs.frozen
@@ -113,11 +108,10 @@ class Bus:
         self._publisher = Publisher(transport, runtime, config.publish_timeout, config.publish_rate)
         self._turns = Turns()
         self._graveyard = Graveyard(transport, self._publisher, runtime, config)
-        self._readers: dict[tuple[str, str | None, int], HandlerSource | Messages | None] = {}
+        self._readers = Readers(transport, runtime, self._pool, config.grace, self._start)
         self._tasks: dict[object, tuple[str, str | None, float]] = {}
         self._causes: list[BaseException] = []
         self._on_failure: Callable[[], None] = lambda: None
-        self._drain_deadline = 0.0
         self._ending = False
         self._closed = False
         self.draining = anyio.Event()
@@ -275,7 +269,7 @@ class Bus:
         )  # fmt: skip
         source.attach(intake)
         self._start("pull loop", topic, intake.run)
-        return Subscription(source, partial(self._close_one, source))
+        return Subscription(source, partial(self._readers.close_source, source))
 
     @asynccontextmanager
     async def open_messages(
@@ -310,12 +304,7 @@ class Bus:
         try:
             yield messages
         finally:
-            messages.end()
-            messages.give_back()
-            intake.stop()
-            with anyio.CancelScope(shield=True):
-                await self._close_feeds([intake.feed], SETTLE_WAIT)
-            self._forget(messages)
+            await self._readers.close_messages(messages)  # noqa: ASYNC102 - it shields itself
 
     async def _open_intake(
         self,
@@ -341,25 +330,7 @@ class Bus:
             dead_letter, start, rate, quarantine, max_deliveries, delivery, batch,
         )  # fmt: skip
         self._may_subscribe()
-        name = (topic, group, 0 if group is not None else id(reader))
-        if name in self._readers:
-            raise ConfigurationError(
-                f"this bus reads topic {topic!r} for group {group!r} already",
-                field="group",
-                value=group,
-            )
-        self._readers[name] = None  # held while the broker is asked
-        try:
-            feed = await self.transport.open_feed(wanted)
-        except BaseException:
-            del self._readers[name]
-            raise
-        if self.draining.is_set():
-            del self._readers[name]
-            with anyio.CancelScope(shield=True):
-                await self._close_feeds([feed], SETTLE_WAIT)
-            raise BusClosed("the bus began to end while this subscription was made")
-        self._readers[name] = reader
+        feed = await self._readers.open_feed(reader, wanted)
         return intake_type(options)(
             topic,
             group,
@@ -498,7 +469,7 @@ class Bus:
 
     def health(self) -> Health:
         """How the bus is now; asks nobody."""
-        intakes = [intake for _, intake in self._intakes()]
+        intakes = [intake for _, intake in self._readers.open_ones()]
         return Health(
             "draining"
             if self.draining.is_set()
@@ -548,17 +519,6 @@ class Bus:
         if self._ending:
             raise BusClosed("this bus has ended, or is ending; open another one")
 
-    def _intakes(self) -> list[tuple[HandlerSource | Messages, Intake]]:
-        return [
-            (reader, reader.intake)
-            for reader in self._readers.values()
-            if reader is not None and hasattr(reader, "intake")
-        ]
-
-    def _forget(self, reader: HandlerSource | Messages) -> None:
-        for name in [name for name, found in self._readers.items() if found is reader]:
-            del self._readers[name]
-
     def _start(
         self, role: str, topic: str | None, function: Callable[..., Awaitable[None]], *args: Any
     ) -> None:
@@ -581,77 +541,6 @@ class Bus:
         self._causes.append(error)
         self._on_failure()
 
-    async def _close_one(self, source: HandlerSource) -> None:
-        if self._closed:
-            return  # it has ended with the bus
-        if source.closed is None:
-            source.closed = anyio.Event()
-            source.stop()  # now, so that not even one more is begun
-            self._start("closing", source.topic, self._close_source, source, source.closed)
-        if not self._pool.is_inside():
-            await source.closed.wait()
-
-    async def _close_source(self, source: HandlerSource, closed: anyio.Event) -> None:
-        try:
-            deadline = self._runtime.clock() + self.config.grace
-            await self._wait_idle([(source, source.intake)], deadline, deadline)
-            left = max(SETTLE_WAIT, deadline - self._runtime.clock())
-            await self._close_feeds([source.intake.feed], left)
-        finally:
-            self._forget(source)
-            closed.set()
-
-    async def _wait_idle(
-        self,
-        intakes: list[tuple[HandlerSource | Messages, Intake]],
-        deadline: float,
-        cut: float,
-    ) -> None:
-        """Let handlers finish until the deadline, then cancel them; what they shielded may go
-        on until `cut`."""
-        with self._runtime.open_scope() as scope:
-            scope.deadline = deadline
-            for _, intake in intakes:
-                await intake.wait_idle()
-        sources = [reader for reader, _ in intakes if isinstance(reader, HandlerSource)]
-        shielded = False
-        for reader, _ in intakes:
-            if isinstance(reader, HandlerSource):
-                shielded |= reader.evict(cut)
-            else:
-                reader.give_back()
-        if shielded:
-            with self._runtime.open_scope() as scope:
-                scope.deadline = cut
-                for _, intake in intakes:
-                    await intake.wait_idle()
-            for source in sources:
-                source.evict(self._runtime.clock())
-        with self._runtime.open_scope() as scope:
-            scope.deadline = self._runtime.clock() + EVICT_WAIT
-            for _, intake in intakes:
-                await intake.wait_idle()
-        for topic, since in self._pool.running():
-            if scope.cancelled_caught:
-                logger.warning(
-                    "a handler of topic %r, running for %.1f s, does not end when it is"
-                    " cancelled: it blocks, or shields itself",
-                    topic,
-                    self._runtime.clock() - since,
-                )
-
-    async def _close_feeds(self, feeds: list[Feed], timeout: float) -> None:
-        """Settle and close, all at once; at the deadline they are closed all the same."""
-
-        async def close(feed: Feed) -> None:
-            with self._runtime.open_scope() as scope:
-                scope.deadline = self._runtime.clock() + timeout
-                await feed.aclose()
-
-        async with self._runtime.open_nursery() as nursery:
-            for feed in feeds:
-                nursery.start_soon(close, feed)
-
     async def _end(self, *, graceful: bool) -> None:
         """Steps 1 to 5 of the end. Shielded by the caller; bounded."""
         clock = self._runtime.clock
@@ -661,17 +550,8 @@ class Bus:
         self._hub.emit(Draining(grace))
         self._ending = True
         self.draining.set()
-        intakes = self._intakes()
-        for reader, intake in intakes:
-            if isinstance(reader, HandlerSource):
-                reader.stop()
-            else:
-                reader.end()
-                intake.stop()
-        await self._wait_idle(intakes, deadline, begun + self.config.grace)
-        await self._close_feeds(
-            [intake.feed for _, intake in intakes], max(SETTLE_WAIT, deadline - clock())
-        )
+        self._readers.stop()
+        await self._readers.end(deadline, begun + self.config.grace)
         self._closed = True
         self._publisher.close()
         with self._runtime.open_scope() as scope:
