@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tbus._config import NatsOptions
+from tbus._errors import TransportLost
 from tbus.transports.nats._session import Session, publish_command
 from tests.brokers.nats import NatsServer
 
@@ -28,3 +31,22 @@ def test_a_command_never_overtakes_the_subscription_that_was_made_before_it(
             await session.close()
 
     assert asyncio.run(lines_up()) == b"after"
+
+
+def test_a_server_without_tls_is_told_no_password_where_tls_is_wanted() -> None:
+    told = bytearray()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id":"x","version":"2.14.0","headers":true}\r\n')
+        told.extend(await reader.read())
+        writer.close()
+
+    async def connect() -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1") as server:
+            address = "127.0.0.1:{1}".format(*server.sockets[0].getsockname())
+            options = NatsOptions(tls=True, user="me", password="secret", connect_timeout=2.0)
+            with pytest.raises(TransportLost, match="does not speak TLS"):
+                await Session.connect(options, address, "test")
+
+    asyncio.run(connect())
+    assert told == b""

@@ -19,6 +19,7 @@ Some of the client's private parts are used, and looked for when a connection is
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 from collections.abc import Callable
@@ -66,6 +67,19 @@ class _Client(nats.aio.client.Client):
         super().__init__()
         self.receivers: dict[int, Receiver] = {}
         self.received = 0
+        self.wants_tls = False
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        """Take what the server says of itself, before anything is sent to it. The client itself
+        speaks TLS only where the server asks for it, and its credentials in clear where not."""
+        if initial_connection and self.wants_tls and not info.get("tls_required"):
+            if not info.get("tls_available"):
+                raise _ConnectFailed(
+                    "it does not speak TLS, and was told nothing: give it a certificate, or write"
+                    " nats:// where nobody can listen"
+                )
+            info["tls_required"] = True  # it takes both; the client looks here
+        await super()._process_info(info, initial_connection)
 
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
@@ -124,7 +138,7 @@ class Session:
             problem = f"no answer within {options.connect_timeout} s"
             raise TransportLost(f"cannot connect to nats-server at {server}: {problem}") from error
         except (OSError, nats.errors.Error, _ConnectFailed) as error:
-            problem = str(error) or type(error).__name__
+            problem = _problem(str(error) or type(error).__name__)
             raise TransportLost(f"cannot connect to nats-server at {server}: {problem}") from error
         finally:
             if not connected:
@@ -135,6 +149,7 @@ class Session:
     async def _connect(self, options: NatsOptions, server: str, name: str) -> None:
         client = self._client
         host, _, port = server.rpartition(":")
+        client.wants_tls = options.tls
         await client.connect(
             servers=[f"{'tls' if options.tls else 'nats'}://{host}:{port}"],
             name=name or "tbus",
@@ -343,6 +358,15 @@ class Session:
 
 class _ConnectFailed(Exception):
     """Raised through the client's connect."""
+
+
+def _problem(text: str) -> str:
+    """Why there is no connection, and what to do, from what the client says."""
+    if f"[Errno {errno.ECONNREFUSED}]" in text:
+        return "nothing listens there. Start it, or let nats+embedded:// do so"
+    if "authorization" in text.lower():
+        return f"it does not let us in ({text}): check user and password, token or credentials"
+    return text
 
 
 def publish_command(
