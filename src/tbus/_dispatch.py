@@ -128,22 +128,19 @@ class KeyedDispatcher(Generic[T]):
         if lane.state is not _RUNNING:
             raise RuntimeError(f"lane of key {lane.key!r} is {lane.state.value}, not running")
         self.running -= 1
-        items = lane.items
-        if type(items) is list:
-            item = items.pop(0)
-        else:
-            item = items.popleft()  # type: ignore[union-attr]  # the other of the two: a deque
         self._size -= 1
-        if items:
-            lane.state = _READY
-            self._ready.append(lane)
-        else:
+        items = lane.items
+        if len(items) == 1:
             lane.state = _GONE
-            if lane.key is None:
+            key = lane.key
+            if key is None:
                 del self._keyless[lane]
             else:
-                del self._lanes[lane.key]
-        return item
+                del self._lanes[key]
+            return items.pop()
+        lane.state = _READY
+        self._ready.append(lane)
+        return items.pop(0) if type(items) is list else items.popleft()  # type: ignore[union-attr]  # a deque
 
     def hold(self, lane: Lane[T]) -> None:
         """The head must wait before it is handled again: it keeps its place and its key."""

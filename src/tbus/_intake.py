@@ -184,23 +184,26 @@ class Intake:
             return
         push = self.dispatcher.push
         topic, group, order = self.topic, self.group, self.options.order
+        by_key = order == "key"
         half = self.options.max_in_flight // 2
         for delivery in deliveries:
             if delivery.keyed:
-                key, decoded = delivery.key, None
+                key = delivery.key
+                message = Message(topic, key, group, delivery, delivery.attempts + 1)
             else:
                 key, decoded = find_key(delivery)
-            message = Message(topic, key, group, delivery, delivery.attempts + 1, decoded)
+                message = Message(topic, key, group, delivery, delivery.attempts + 1, decoded)
             if delivery.redelivered:
                 self._look_closer(message)
-            if order == "key":
+            if by_key:
                 lane = push(key, message)
-            elif order == "none":
-                lane = push(None, message)
-            else:
-                lane = push(delivery.position.partition, message)
-            if len(lane.items) == half and half > 1 and order == "key" and key is not None:
+                if len(lane.items) != half or half < 2 or key is None:
+                    continue
                 self._emit(KeyBacklog(topic, group, key, half, self.options.max_in_flight))
+            elif order == "none":
+                push(None, message)
+            else:
+                push(delivery.position.partition, message)
         self._tell_ready()
 
     def _look_closer(self, message: Message) -> None:
