@@ -22,6 +22,8 @@ from ..._message import Delivery
 from ..._transport import FeedRequest
 from ._share import Share
 
+_NONE: frozenset[int] = frozenset()  # one for all: each would take 216 bytes
+
 
 class TopicConsumer:
     """Reads one topic for one feed.
@@ -52,7 +54,7 @@ class TopicConsumer:
         self.stopped = False
         self.shares: dict[int, Share] = {}
         self.former: dict[int, Share] = {}
-        """The last share of each partition that is gone."""
+        """The last share of each partition that is gone, while anything may come of it."""
         self.on_room: Callable[[], None] = _nothing
         self.on_settled: Callable[[int], None] = _no_count
         self.store: Callable[[Callable[[], None]], None] = _at_once
@@ -65,13 +67,16 @@ class TopicConsumer:
         self._blocked = False
         self._scheduled = False
         self._loop = asyncio.get_running_loop()
-        self._undrained: frozenset[int] = frozenset()
+        self._undrained = _NONE
         self._on_drained: Callable[[], None] = _nothing
 
     # Shares
 
     def add(self, share: Share) -> None:
         """A partition is owned from now on."""
+        former = self.former.get(share.partition)
+        if former is not None and not len(former.watermark):
+            del self.former[share.partition]  # the new one knows all of it, and nothing more comes
         self.shares[share.partition] = share
 
     def drain(self, on_drained: Callable[[], None]) -> None:
@@ -89,7 +94,7 @@ class TopicConsumer:
 
     def drained(self, partitions: frozenset[int]) -> None:
         """The program says that nothing of them runs any more."""
-        self._undrained = self._undrained - partitions or frozenset()
+        self._undrained = self._undrained - partitions or _NONE
         if not self._undrained:
             self._on_drained()
 
