@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from functools import partial
-from math import inf
+from math import ceil, inf
 
 from ..._config import NatsOptions
 from ..._errors import TbusError
@@ -50,6 +50,14 @@ ATTACH_AGAIN = 0.1
 
 Shares = Iterable[tuple[int, int, str]]
 """Partition, epoch and mark of each that is read."""
+
+TICK = 0.05
+"""Memberships of one process wake together, at multiples of so many seconds, for what is not near:
+the heartbeats of many topics are then written, sent and answered at once."""
+
+PATIENT = 0.5
+"""Seconds from which on that is far enough away to come a tick late. Three ways to the server fit
+between a heartbeat and the end of its lease."""
 
 
 class Lease:
@@ -233,7 +241,10 @@ class Membership:
         self.lease.until = self._member.lease_until
         delay = self._member.wake_at - clock()
         if not self._ended and delay < 1e9:
-            self._timer = self._loop.call_later(max(0.0, delay), self._wake)
+            when = self._loop.time() + delay
+            if delay > PATIENT:
+                when = ceil(when / TICK) * TICK
+            self._timer = self._loop.call_at(when, self._wake)
         if shares:
             self._perform_shares(shares)
         members = self._member.document.members
