@@ -141,9 +141,10 @@ class Consumer:
                 session.write(b"PUB %b 4\r\n+WPI\r\n" % reply)
             if pulls is not None:
                 pulls.look_at_server()
-        self._timer = self._loop.call_later(
-            min(self.request.ack_wait / 3, HEARTBEAT), self._keep_alive
-        )
+        # All consumers at once, so that a hundred idle ones wake the loop no more often than one.
+        period = min(self.request.ack_wait / 3, HEARTBEAT)
+        when = (self._loop.time() // period + 1) * period
+        self._timer = self._loop.call_at(when, self._keep_alive)
 
     # Handing over
 
