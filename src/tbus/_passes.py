@@ -5,9 +5,10 @@ and only if that one sleeps; after the wait it takes what has crossed, so that a
 busy loop is there in the very next pass.
 
 While busy, a side also rests now and then (law 5 of the bridge). A wait that slept has let the
-other side in; a poll that found something to do at once has not. So a busy side wakes the other
-one no sooner than when it rests: without the interpreter, it would wake for nothing, and be in
-the way of who works.
+other side in; a poll that found something to do at once has not. So a busy program on Trio wakes
+the clients' loop no sooner than when it rests: without the interpreter, that one would wake for
+nothing, and be in the way. The clients' loop does not wait so long: its passes are short, and
+receipts are waited for.
 """
 
 from __future__ import annotations
@@ -33,8 +34,7 @@ class PassSelector(selectors.DefaultSelector):
     Args:
         waits: called before the wait.
         woke: called after it.
-        rest_every: seconds a busy loop works before it rests; infinite where both sides can work
-            at once.
+        rest_every: seconds a busy loop works before it rests.
     """
 
     def __init__(self, waits: Waits, woke: Callable[[], None], rest_every: float) -> None:
@@ -42,14 +42,13 @@ class PassSelector(selectors.DefaultSelector):
         self._waits = waits
         self._woke = woke
         self._rest_every = rest_every
-        self._one_at_a_time = rest_every < math.inf
         self._rested = time.perf_counter()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         sleeps = timeout is None or timeout > 0
         before = time.perf_counter()
         rests = before - self._rested >= self._rest_every
-        if (sleeps or rests or not self._one_at_a_time) and self._waits(sleeps) and sleeps:
+        if self._waits(sleeps) and sleeps:
             sleeps, timeout = False, 0
         if rests and not sleeps:
             time.sleep(REST)

@@ -771,23 +771,6 @@ async def test_a_busy_program_wakes_the_loop_only_to_let_it_in(
         assert seen == list(range(50))
 
 
-async def test_a_busy_loop_wakes_the_program_only_to_let_it_in(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(_bridge, "REST_EVERY", 60.0)
-    async with open_bridge() as bridge:
-        woken: list[bool] = []
-
-        async def busy() -> None:
-            for _ in range(10):
-                bridge.post(int)
-                await asyncio.sleep(0)
-                woken.append(bridge._outbox_woken)
-
-        await bridge.call(busy)
-        assert woken == [False] * 10
-
-
 async def test_nobody_rests_who_is_not_to_be_fair(monkeypatch: pytest.MonkeyPatch) -> None:
     rests = Rests(monkeypatch)
     async with open_bridge(fair=False) as bridge:
