@@ -27,13 +27,6 @@ from ._offsets import Offsets
 from ._topic_consumer import TopicConsumer
 from ._unpacking import SLICE, check_client, slice_fetched
 
-LARGEST_FREED = 8 * 1024 * 1024
-"""Bytes of a block that is freed once, never touched. Answers to a fetch are blocks of
-megabytes, there for a moment. The C library (glibc, see mallopt(3)) gives freed memory back to the
-system as soon as it has twice as much as the largest block that it has seen freed, so the next
-answer would be read into new pages, one fault for each: measured, 30 thousand in 200,000 messages,
-and a tenth of what the clients' thread does."""
-
 LOOK_AGAIN = 1.0
 """Seconds after which a reader that nobody has woken looks by itself."""
 
@@ -77,7 +70,6 @@ class Fetching:
         """
         fetcher: Any = self._consumer._fetcher
         check_client(fetcher)
-        bytes(LARGEST_FREED)
         coordinator: Any = self._consumer._coordinator
         own = {fetcher.error_future, *_coordinating(coordinator)}
         while not self._stopped:
