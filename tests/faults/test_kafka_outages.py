@@ -13,14 +13,22 @@ import trio
 import trio.testing
 
 from tbus import TopicOptions, open_bus
-from tbus._errors import OutcomeUnknown, TbusError, TransportLost
+from tbus._errors import ConfigurationError, OutcomeUnknown, TbusError, TransportLost
 from tbus._events import Connected, ConnectionLost
 from tbus._retry import Backoff
 from tbus.testing import take_census
-from tbus.testing.conformance._kit import Gate, Seen, publish_pairs, publish_text, watching
+from tbus.testing.conformance._kit import (
+    Gate,
+    Seen,
+    publish_pairs,
+    publish_text,
+    raising,
+    watching,
+)
 from tests import census
 from tests.brokers.kafka import KafkaCluster
 from tests.faults.kafka_kit import Traffic, committed, engine_of, records, wait_committed
+from tests.faults.suite.grounds import kafka_wants
 
 QUICK = {
     "session_timeout": 4.0,
@@ -363,3 +371,46 @@ async def test_leaving_without_a_broker_ends_within_grace_and_a_second_and_leave
     assert took < grace + 1.0, f"it took {took} s"
     assert len(outcomes) == 40
     assert not left
+
+
+# --- beginnings --------------------------------------------------------------------------
+
+
+async def test_a_wrong_password_is_told_at_once_and_by_its_name(kafka_distribution, tmp_path):
+    settings = kafka_wants("right")
+    with KafkaCluster(
+        tmp_path, distribution=kafka_distribution, settings=settings, doors=True
+    ) as wants:
+        url = f"kafka://{wants.bootstrap}"
+        with trio.fail_after(20):
+            async with open_bus(url, kafka={"user": "tbus", "password": "right"}):
+                pass
+        with (
+            trio.fail_after(3),
+            raising(ConfigurationError, "user='tbus'", "does not let us in", "check user"),
+        ):
+            async with open_bus(url, kafka={"user": "tbus", "password": "wrong"}):
+                pass
+
+
+async def test_a_password_where_none_is_taken_is_told_at_once(shared_kafka):
+    url = f"kafka://me:secret@{shared_kafka.bootstrap}"
+    with (
+        trio.fail_after(3),
+        raising(ConfigurationError, "user='me'", "takes no user and password") as raised,
+    ):
+        async with open_bus(url):
+            pass
+    assert "secret" not in str(raised.error)
+
+
+async def test_a_broker_that_is_not_there_is_told_in_words_and_not_in_the_client_s_log(caplog):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        raising(TransportLost, "nothing listens there"),
+    ):
+        port = taken.getsockname()[1]
+        taken.close()
+        async with open_bus(f"kafka://127.0.0.1:{port}", kafka={"connect_timeout": 0.5}):
+            pass
+    assert not [one for one in caplog.records if one.name.startswith("aiokafka")]

@@ -8,8 +8,10 @@ asked every few seconds, about the topics in use, which shows both.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import random
+import ssl
 from collections.abc import Awaitable, Callable
 
 from aiokafka import errors as kafka
@@ -20,6 +22,7 @@ from ..._errors import ConfigurationError, TransportLost
 from ..._events import Connected, ConnectionLost, Event, Reconnecting
 from ._clients import client_options, close_client, start_client
 from ._errors import LOST, describe
+from ._log_limit import refusals
 
 logger = logging.getLogger("tbus.kafka")
 
@@ -34,6 +37,14 @@ BROKERS_ASKED = 4
 
 CLOSE_WAIT = 0.2
 """Seconds that the client gets for closing, before its connections are closed under it."""
+
+NOT_LET_IN: tuple[type[BaseException], ...] = (
+    kafka.AuthenticationFailedError,
+    kafka.IllegalSaslStateError,
+    kafka.SaslAuthenticationFailed,
+    kafka.UnsupportedSaslMechanismError,
+)
+"""Answers that another try would not change."""
 
 Ask = Callable[[], Awaitable[object]]
 """Asks some broker about the topics in use."""
@@ -69,21 +80,19 @@ class Link:
             async with asyncio.timeout(self._options.connect_timeout):
                 while True:
                     attempt += 1
-                    try:
-                        await start_client(self.admin.start)
-                        break
-                    except (
-                        kafka.AuthenticationFailedError,
-                        kafka.UnsupportedSaslMechanismError,
-                        kafka.SaslAuthenticationFailed,
-                    ) as error:
+                    with refusals() as told:
+                        try:
+                            await start_client(self.admin.start)
+                            break
+                        except (kafka.KafkaError, *LOST) as error:
+                            cause = told.last or error
+                    if isinstance(cause, NOT_LET_IN):
                         raise ConfigurationError(
-                            f"the broker at {self._address} does not let us in: {describe(error)}",
+                            f"the broker at {self._address} does not let us in: {_why_not(cause)}",
                             field="user",
                             value=self._options.user,
-                        ) from error
-                    except (kafka.KafkaError, *LOST) as error:
-                        problem = describe(error)
+                        ) from cause
+                    problem = _why_lost(cause)
                     await asyncio.sleep(self._options.reconnect.delay(attempt, random.random))
         except TimeoutError:
             raise TransportLost(
@@ -147,3 +156,17 @@ class Link:
         await close_client(
             "the administration client", self.admin.close, self.admin._client, CLOSE_WAIT
         )
+
+
+def _why_not(error: BaseException) -> str:
+    if isinstance(error, kafka.IllegalSaslStateError):
+        return "its listener takes no user and password: leave them out, or use another port"
+    return f"{describe(error)}; check user, password and mechanism"
+
+
+def _why_lost(error: BaseException) -> str:
+    if isinstance(error, OSError) and f"[Errno {errno.ECONNREFUSED}]" in str(error):
+        return "nothing listens there. Start it, or let kafka+embedded:// do so"
+    if isinstance(error, kafka.KafkaConnectionError | ConnectionResetError | ssl.SSLError):
+        return f"{describe(error)} (does it speak Kafka, and with or without TLS as we do?)"
+    return describe(error)

@@ -75,6 +75,40 @@ class LogLimit(logging.Filter):
         return True
 
 
+class Refusals(logging.Filter):
+    """Why the client reaches no broker when it begins: it says so in its log alone, and raises an
+    error without a cause. What is told here is not written there.
+
+    Attributes:
+        last: what went wrong last, if anything did.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: BaseException | None = None
+        self._thread = threading.get_ident()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line goes through."""
+        told = record.args[-1] if isinstance(record.args, tuple) and record.args else None
+        if record.thread != self._thread or not isinstance(told, BaseException):
+            return True
+        self.last = told
+        return False
+
+
+@contextmanager
+def refusals() -> Iterator[Refusals]:
+    """Keep what the client tells in its log of the servers that it begins with."""
+    told = Refusals()
+    logger = logging.getLogger("aiokafka")  # the name that its client's module has taken
+    logger.filters.insert(0, told)  # before the one that leaves repeats out
+    try:
+        yield told
+    finally:
+        logger.removeFilter(told)
+
+
 @contextmanager
 def limit_logs(thread: str = "tbus loop") -> Iterator[None]:
     """Limit what the client writes from the loop's thread, as long as the block runs."""
