@@ -470,6 +470,9 @@ class Bus:
     def health(self) -> Health:
         """How the bus is now; asks nobody."""
         intakes = [intake for _, intake in self._readers.open_ones()]
+        seen = [self._pool.progressed, self._publisher.progressed]
+        seen += [intake.progressed for intake in intakes]
+        progressed = max([at for at in seen if at is not None], default=None)
         return Health(
             "draining"
             if self.draining.is_set()
@@ -478,7 +481,7 @@ class Bus:
             else "disconnected",
             sum(len(intake.dispatcher) for intake in intakes),
             sum(intake.running for intake in intakes),
-            None,
+            None if progressed is None else self._runtime.clock() - progressed,
         )
 
     def census(self) -> Census:

@@ -117,6 +117,8 @@ class Intake:
         self._bury = bury
         self._on_ready = on_ready
         self._pace = None if options.rate is None else Pace(options.rate, runtime.clock())
+        self.progressed: float | None = None
+        """When a message was settled last that no worker has handled."""
         self._first_failed: dict[Message, float] = {}
         self.graves: dict[Message, _Grave] = {}
         self.dispatcher = self._make_dispatcher()
@@ -295,6 +297,7 @@ class Intake:
                     self.topic, self.group, message.key, str(message.position), decision.reason
                 )
             )
+            self.progressed = now
             self.done(lane)
         else:
             self.graves[message] = _Grave(decision, error, now)
@@ -328,6 +331,7 @@ class Intake:
                         message.attempt, grave.decision.reason,
                     )
                 )  # fmt: skip
+                self.progressed = self._runtime.clock()
                 self.done(lane)
                 return
         grave.tries += 1

@@ -103,6 +103,7 @@ class Messages:
         # From here on it is not the bus that gives it back: what follows ends by itself.
         self._out.discard(lane)
         if error is None:
+            self.intake.progressed = self._runtime.clock()
             self.intake.done(lane)
         elif isinstance(error, Exception):
             await self._fail(lane, error)

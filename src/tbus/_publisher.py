@@ -129,6 +129,8 @@ class Publisher:
         self.timeout = timeout
         self.turnstile = None if rate is None else Turnstile(Pace(rate, runtime.clock()), runtime)
         self.known_topics: set[str] = set()
+        self.progressed: float | None = None
+        """When an event was stored last, or one of the last few."""
         self._ids = EventIds()
 
     def prepare(
@@ -252,6 +254,7 @@ class Publisher:
             raise
         result = waiter.result
         if isinstance(result, Receipt):
+            self.progressed = self.runtime.clock()
             return result
         assert result is not None
         raise result
@@ -435,6 +438,8 @@ class PipelinedPublisher:
         self._unresolved.discard(outgoing)
         if isinstance(result, Receipt):
             self._stored += 1
+            if not self._unresolved or not self._stored & LOOK_AT_CLOCK:
+                self._publisher.progressed = self._runtime.clock()
             if self._successes is not None and len(self._successes) < self._max_in_flight:
                 self._successes.append(PublishOutcome(outgoing.id, outgoing.topic, result))
         else:

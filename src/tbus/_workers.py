@@ -131,6 +131,8 @@ class WorkerPool:
         self._burst = 1
         self.begun = 0
         """Handlers begun so far, by all workers."""
+        self.progressed: float | None = None
+        """When a handler has ended well last."""
 
     def __len__(self) -> int:
         """Workers there are now."""
@@ -320,7 +322,7 @@ class _Worker:
             source.done(lane)
             if not source.queued and source.dispatcher.ready:
                 pool.enqueue(source)
-            now = clock()
+            pool.progressed = now = clock()
             if begun != pool.begun:  # others ran meanwhile: the loop was theirs
                 slice_start = now
                 count = 0

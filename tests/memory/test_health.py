@@ -1,0 +1,78 @@
+"""When a bus last got on with anything, for probes."""
+
+from __future__ import annotations
+
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from tbus import Discard, open_bus
+
+
+async def handled(message) -> None:
+    """Nothing to do."""
+
+
+async def discarded(message) -> None:
+    raise Discard("nobody wants it")
+
+
+async def stuck(message) -> None:
+    await trio.sleep_forever()
+
+
+async def test_a_bus_that_has_done_nothing_has_made_no_progress(autojump_clock: MockClock) -> None:
+    async with open_bus("memory://") as bus:
+        await bus.subscribe("t", handled)
+        await trio.sleep(5)
+        assert bus.health().last_progress is None
+
+
+async def test_a_stored_event_is_progress(autojump_clock: MockClock) -> None:
+    async with open_bus("memory://") as bus:
+        await bus.publish("t", b"")
+        assert bus.health().last_progress == 0
+        await trio.sleep(5)
+        assert bus.health().last_progress == 5
+        async with bus.open_publisher() as publisher:
+            await publisher.send("t", b"")
+        await trio.sleep(2)
+        assert bus.health().last_progress == 2
+
+
+async def test_a_message_that_was_handled_is_progress(autojump_clock: MockClock) -> None:
+    async with open_bus("memory://it") as other, open_bus("memory://it") as bus:
+        await bus.subscribe("t", handled)
+        await other.publish("t", b"")
+        await trio.sleep(3)
+        assert bus.health().last_progress == 3
+
+
+async def test_so_is_one_that_was_discarded_or_dead_lettered(autojump_clock: MockClock) -> None:
+    async with open_bus("memory://it") as other, open_bus("memory://it") as bus:
+        await bus.subscribe("t", discarded)
+        await other.publish("t", b"")
+        await trio.sleep(3)
+        assert bus.health().last_progress == 3
+
+
+async def test_so_is_one_that_was_read_and_settled(autojump_clock: MockClock) -> None:
+    async with open_bus("memory://it") as other, open_bus("memory://it") as bus:
+        await other.publish("t", b"")
+        async with bus.open_messages("t", start="earliest") as messages:
+            async for message in messages:
+                async with message:
+                    await trio.sleep(1)
+                    assert bus.health().last_progress is None
+                break
+            await trio.sleep(4)
+            assert bus.health().last_progress == 4
+
+
+async def test_a_handler_that_is_stuck_makes_none(autojump_clock: MockClock) -> None:
+    async with open_bus("memory://it", grace=0.1) as bus:
+        await bus.subscribe("t", stuck, timeout=1000)
+        await bus.publish("t", b"")
+        await trio.sleep(100)
+        health = bus.health()
+        assert (health.running, health.in_flight, health.last_progress) == (1, 1, 100)
