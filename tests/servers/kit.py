@@ -24,6 +24,15 @@ class Census:
     children: frozenset[str]
     temporary: frozenset[str]
 
+    def beyond(self, before: Census) -> list[str]:
+        """What is here and was not `before`. Less is no leak: an idle thread of Trio's may have
+        ended meanwhile."""
+        return [
+            f"{name}: {one}"
+            for name in ("threads", "descriptors", "children", "temporary")
+            for one in getattr(self, name) - getattr(before, name)
+        ]
+
 
 def take_census() -> Census:
     descriptors = set()
