@@ -7,9 +7,9 @@ loop is. Its laws:
    left, the loop is closed and the thread is gone, whatever the clients' tasks do: first
    they are cancelled, and those that do not end in time have the loop stopped under them.
 2. **Coalesced.** A crossing is an append to a deque. The other side is woken once per pass of
-   this side's loop, at its end, and only if it sleeps (by Trio only before this sleeps or rests
-   itself); in each pass it takes everything that is there, in bounded helpings. One crossing at a
-   time costs some 100 us; a thousand at once cost one wake.
+   this side's loop, at its end, and only if it sleeps; in each pass it takes everything that is
+   there, in bounded helpings. One crossing at a time costs some 100 us; a thousand at once
+   cost one wake.
 3. **In order.** What `submit` takes runs in the loop in order; the same for `post`.
 4. **Never silent.** An exception in a crossed call, or in a task of the loop's nursery, ends
    the bridge: `wait_failed` raises it in the program.

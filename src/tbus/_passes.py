@@ -5,15 +5,11 @@ and only if that one sleeps; after the wait it takes what has crossed, so that a
 busy loop is there in the very next pass.
 
 While busy, a side also rests now and then (law 5 of the bridge). A wait that slept has let the
-other side in; a poll that found something to do at once has not. So a busy program on Trio wakes
-the clients' loop no sooner than when it rests: without the interpreter, that one would wake for
-nothing, and be in the way. The clients' loop does not wait so long: its passes are short, and
-receipts are waited for.
+other side in; a poll that found something to do at once has not.
 """
 
 from __future__ import annotations
 
-import math
 import selectors
 import time
 from collections.abc import Callable
@@ -24,8 +20,7 @@ REST = 20e-6
 """Seconds that a busy side really sleeps, to let the other one in."""
 
 Waits = Callable[[bool], bool]
-"""Wakes the other side. Called with whether the loop is about to sleep; returns whether something
-has crossed."""
+"""Called with whether the loop is about to sleep; returns whether something has crossed."""
 
 
 class PassSelector(selectors.DefaultSelector):
@@ -46,11 +41,10 @@ class PassSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         sleeps = timeout is None or timeout > 0
-        before = time.perf_counter()
-        rests = before - self._rested >= self._rest_every
         if self._waits(sleeps) and sleeps:
             sleeps, timeout = False, 0
-        if rests and not sleeps:
+        before = time.perf_counter()
+        if not sleeps and before - self._rested >= self._rest_every:
             time.sleep(REST)
             self._rested = time.perf_counter()
         events = super().select(timeout)
@@ -69,8 +63,7 @@ class PassInstrument(trio.abc.Instrument):
         waits: called before the wait.
         woke: called after it.
         stay: called when Trio is about to sleep although something has crossed: wakes it.
-        rest_every: seconds a busy loop works before it rests; infinite where both sides can work
-            at once.
+        rest_every: seconds a busy loop works before it rests.
     """
 
     def __init__(
@@ -84,18 +77,15 @@ class PassInstrument(trio.abc.Instrument):
         self._woke = woke
         self._stay = stay
         self._rest_every = rest_every
-        self._one_at_a_time = rest_every < math.inf
         self._rested = time.perf_counter()
 
     def before_io_wait(self, timeout: float) -> None:
         now = time.perf_counter()
-        sleeps = timeout > 0
-        rests = now - self._rested >= self._rest_every
-        if (sleeps or rests or not self._one_at_a_time) and self._waits(sleeps) and sleeps:
+        if self._waits(timeout > 0) and timeout > 0:
             self._stay()
-        if sleeps:
+        if timeout > 0:
             self._rested = now
-        elif rests:
+        elif now - self._rested >= self._rest_every:
             time.sleep(REST)
             self._rested = time.perf_counter()
 

@@ -743,34 +743,6 @@ async def test_a_busy_loop_rests_for_the_program(monkeypatch: pytest.MonkeyPatch
         assert rests.by_thread[bridge._thread.ident] >= 9
 
 
-@pytest.mark.parametrize("fair", [True, False])
-async def test_a_busy_program_wakes_the_loop_only_to_let_it_in(
-    monkeypatch: pytest.MonkeyPatch, fair: bool
-) -> None:
-    monkeypatch.setattr(_bridge, "REST_EVERY", 60.0)
-    async with open_bridge(fair=fair) as bridge:
-        wakes = 0
-        wake = bridge.loop.call_soon_threadsafe
-
-        def counted(*args: Any, **kwargs: Any) -> Any:
-            nonlocal wakes
-            wakes += 1
-            return wake(*args, **kwargs)
-
-        await in_loop(bridge)
-        while not bridge._loop_sleeps:
-            work_for(0.001)
-        bridge.loop.call_soon_threadsafe = counted  # type: ignore[method-assign,assignment]
-        seen: list[int] = []
-        for number in range(50):
-            bridge.submit(seen.append, number)
-            await trio.lowlevel.checkpoint()
-        assert (wakes == 0) is fair
-        await in_loop(bridge)
-        assert wakes
-        assert seen == list(range(50))
-
-
 async def test_nobody_rests_who_is_not_to_be_fair(monkeypatch: pytest.MonkeyPatch) -> None:
     rests = Rests(monkeypatch)
     async with open_bridge(fair=False) as bridge:
