@@ -118,7 +118,7 @@ class Intake:
         self._on_ready = on_ready
         self._pace = None if options.rate is None else Pace(options.rate, runtime.clock())
         self.progressed: float | None = None
-        """When a message was settled last that no worker has handled."""
+        """When a message was settled last that no worker has handled, and no dead letter is."""
         self._first_failed: dict[Message, float] = {}
         self.graves: dict[Message, _Grave] = {}
         self.dispatcher = self._make_dispatcher()
@@ -331,7 +331,6 @@ class Intake:
                         message.attempt, grave.decision.reason,
                     )
                 )  # fmt: skip
-                self.progressed = self._runtime.clock()
                 self.done(lane)
                 return
         grave.tries += 1

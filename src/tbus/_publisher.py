@@ -7,6 +7,9 @@ that makes a repeat recognisable). The transport decides which; here the caller 
 Here, too, is the only place where a caller waits to be let in: for room among what is in
 flight, then for its turn where there is a rate. What the bus itself stores, dead letters, waits
 for neither.
+
+(A long file: both ways of publishing, one by one and in a pipeline, share the checks, the turnstile
+and the outcomes.)
 """
 
 from __future__ import annotations

@@ -42,6 +42,13 @@ def member_of(bus: Bus, group: str) -> GroupMember:
     return engine_of(bus)._members[group]
 
 
+async def wait_fetching(bus: Bus, group: str) -> None:
+    """Wait until a broker has been asked for more, and has not answered."""
+    client = member_of(bus, group)._client
+    while not client._fetcher._in_flight:  # noqa: ASYNC110 - the client tells nobody
+        await trio.sleep(0.001)
+
+
 async def wait_looked(bus: Bus) -> None:
     """Have the bus look now, as it does every few seconds, whether its topics are as they were."""
     await transport_of(bus)._ask(engine_of(bus)._look)

@@ -51,6 +51,7 @@ from tests.faults.kafka_kit import (
     transport_of,
     wait_committed,
     wait_empty,
+    wait_fetching,
     wait_looked,
 )
 
@@ -343,7 +344,7 @@ async def test_a_declared_topic_is_subscribed_to_while_a_fetch_of_another_is_hel
             await bus.subscribe(topics[0], seen, group=topic)
             await bus.publish(topics[0], b"x")
             await seen.wait(1)
-            await trio.sleep(0.2)  # the next fetch goes out
+            await wait_fetching(bus, topic)
             for one in topics[1:]:
                 await bus.subscribe(one, seen, group=topic)
                 assert (await bus.lag(one, topic)).messages == 0

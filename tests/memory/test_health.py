@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
-import trio.testing
 from trio.testing import MockClock
 
-from tbus import Discard, open_bus
+from tbus import Discard, Reject, open_bus
 
 
 async def handled(message) -> None:
@@ -15,6 +15,10 @@ async def handled(message) -> None:
 
 async def discarded(message) -> None:
     raise Discard("nobody wants it")
+
+
+async def rejected(message) -> None:
+    raise Reject("for the dead letters")
 
 
 async def stuck(message) -> None:
@@ -40,17 +44,10 @@ async def test_a_stored_event_is_progress(autojump_clock: MockClock) -> None:
         assert bus.health().last_progress == 2
 
 
-async def test_a_message_that_was_handled_is_progress(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("handle", [handled, discarded, rejected])
+async def test_a_message_that_was_settled_is_progress(autojump_clock: MockClock, handle) -> None:
     async with open_bus("memory://it") as other, open_bus("memory://it") as bus:
-        await bus.subscribe("t", handled)
-        await other.publish("t", b"")
-        await trio.sleep(3)
-        assert bus.health().last_progress == 3
-
-
-async def test_so_is_one_that_was_discarded_or_dead_lettered(autojump_clock: MockClock) -> None:
-    async with open_bus("memory://it") as other, open_bus("memory://it") as bus:
-        await bus.subscribe("t", discarded)
+        await bus.subscribe("t", handle)
         await other.publish("t", b"")
         await trio.sleep(3)
         assert bus.health().last_progress == 3
