@@ -9,6 +9,9 @@ import attrs
 
 from tbus.servers import open_kafka_server, open_nats_server
 
+MEMORY = 2 << 30
+"""Bytes that nats-server may take for topics in memory: those of a million messages."""
+
 
 @attrs.frozen
 class Brokers:
@@ -36,7 +39,7 @@ async def open_brokers(kinds: Iterable[str]) -> AsyncIterator[Brokers]:
     async with AsyncExitStack() as stack:
         for kind in set(kinds):
             if kind == "nats":
-                server = await stack.enter_async_context(open_nats_server())
+                server = await stack.enter_async_context(open_nats_server(memory=MEMORY))
                 found.urls[kind] = (
                     f"nats://{server.user}:{server.password}@{server.host}:{server.port}"
                 )

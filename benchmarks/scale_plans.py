@@ -104,7 +104,6 @@ AXES: Mapping[str, Axis] = {
             "One key alone is one message at a time, which shows over NATS. From there on nothing"
             " bends: a key takes an entry in a table while messages of it are here, and nothing"
             " afterwards.",
-            {"kafka": 100_000},  # a million messages take it minutes
         ),
         Axis(
             "concurrency",

@@ -78,7 +78,15 @@ async def _point(axis: str, value: int, job: Job) -> Figures:
     except (SystemExit, trio.TooSlowError) as error:
         why = str(error) or f"it took more than {LIMIT:g} s"
         print(f"    {why}", file=sys.stderr, flush=True)
-        return {"failed": why.strip().splitlines()[-1][:LONGEST]}
+        return {"failed": error_of(why)[:LONGEST]}
+
+
+def error_of(text: str) -> str:
+    """The line that names the error, of what a process printed: the first one behind the last
+    line of the traceback. Notes come after it."""
+    lines = text.strip().splitlines()
+    inner = [number for number, line in enumerate(lines[:-1]) if line.startswith(" ")]
+    return lines[inner[-1] + 1 if inner else -1]
 
 
 def _entry(

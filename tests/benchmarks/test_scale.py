@@ -1,6 +1,7 @@
 """Points of the curves, small, and what is made of them."""
 
 import copy
+import traceback
 
 import pytest
 
@@ -10,7 +11,7 @@ from benchmarks.drawing import save
 from benchmarks.scale import POINTS, SCALES, contestant_name, count_of
 from benchmarks.scale_page import scale_laws, scale_part
 from benchmarks.scale_plans import AXES, TRANSPORTS
-from benchmarks.scale_runs import measure_scale
+from benchmarks.scale_runs import error_of, measure_scale
 from benchmarks.tables import spread
 from benchmarks.workload import Job
 
@@ -32,6 +33,18 @@ async def test_a_point_tells_every_figure_that_is_drawn(
         assert figure.name in found or figure.name == "kib_in_flight"  # of many only
     assert found["rate"] > 0
     assert found["cpu_us"] > 0
+
+
+def test_a_failed_point_tells_its_error_not_what_was_noted_to_it():
+    # A contestant's last words, as Python prints them.
+    try:
+        error = ValueError("the broker has no room")
+        error.add_note("162 more failed, too")
+        raise error
+    except ValueError as raised:
+        text = "".join(traceback.format_exception(raised))
+    assert error_of(text) == "ValueError: the broker has no room"
+    assert error_of("no traceback at all\n") == "no traceback at all"
 
 
 def test_there_is_a_contestant_for_every_point():

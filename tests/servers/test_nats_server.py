@@ -125,6 +125,22 @@ async def test_it_listens_on_one_loopback_port_and_nothing_else() -> None:
         assert listening_addresses(server.pid) == [f"0100007F:{server.port:04X}"]
 
 
+async def test_topics_in_memory_take_no_more_than_they_may_together() -> None:
+    stream = {"name": "s", "subjects": ["a"], "storage": "memory", "max_bytes": 2 << 20}
+    async with open_nats_server(memory=1 << 20) as server, connect(server) as client:
+        with pytest.raises(AssertionError, match="insufficient memory"):
+            await client.request("$JS.API.STREAM.CREATE.s", stream)
+    async with open_nats_server(memory=3 << 20) as server, connect(server) as client:
+        await client.request("$JS.API.STREAM.CREATE.s", stream)
+
+
+@pytest.mark.parametrize("memory", [0, -1, 1.5, True, "1GB"])
+async def test_what_is_no_number_of_bytes_is_a_configuration_error(memory: int) -> None:
+    with pytest.raises(ConfigurationError, match=r"memory="):
+        async with open_nats_server(memory=memory):
+            pass
+
+
 async def test_the_users_store_is_kept_and_its_streams_survive(tmp_path: Path) -> None:
     store = tmp_path / "a store" / 'with "quotes" and ümlauts'
     async with open_nats_server(store=store) as server, connect(server) as client:

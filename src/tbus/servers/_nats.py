@@ -15,7 +15,7 @@ import anyio
 import attrs
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from .._errors import BusError
+from .._errors import BusError, ConfigurationError
 from .._transport import Holding
 from ._binary import find_nats_server
 from ._child import OwnedChild
@@ -26,6 +26,9 @@ _NAME = "nats-server"
 _HOST = "127.0.0.1"
 _TICK = 0.005
 
+MEMORY = 256 << 20
+"""Bytes that topics which are kept in memory may take together."""
+
 # What is not said here is the server's default. Off is whatever listens besides the client
 # port: no `http_port`, no cluster, no gateway. The limits suit one program and its tools.
 _CONFIG = """\
@@ -35,7 +38,7 @@ logtime: false
 max_connections: 256
 max_payload: 1MB
 authorization {{ user: "{user}", password: "{password}", timeout: 5 }}
-jetstream {{ max_memory_store: 256MB }}
+jetstream {{ max_memory_store: {memory} }}
 """
 
 
@@ -105,6 +108,7 @@ async def open_nats_server(
     *,
     store: Path | None = None,
     binary: str | None = None,
+    memory: int = MEMORY,
     startup_timeout: float = 10.0,
     stop_timeout: float = 5.0,
 ) -> AsyncIterator[NatsServer]:
@@ -122,20 +126,24 @@ async def open_nats_server(
             second server while open, and kept. None: a temporary one, removed at the end.
         binary: path or name of the nats-server. None: the one beside this interpreter,
             which `tbus[embedded]` installs, else the one on PATH.
+        memory: bytes that topics with storage="memory" may take together; the server refuses
+            what is beyond, and drops nothing for it.
         startup_timeout: seconds until it must be ready.
         stop_timeout: seconds it has to end after SIGTERM, before SIGKILL.
 
     Raises:
         ConfigurationError: there is no such binary, the store cannot be used or is in use,
-            a time is not one, or the system is not one with POSIX processes.
+            a time or a number of bytes is not one, or the system is not one with POSIX processes.
         BusError: the server ended or was not ready in time; its last lines are in the
             message.
     """
     check_options(_NAME, startup_timeout=startup_timeout, stop_timeout=stop_timeout)
+    if type(memory) is not int or memory < 1:
+        raise ConfigurationError("a number of bytes, 1 or more", field="memory", value=memory)
     path = find_nats_server(binary)
     with open_store(store, "nats") as held, temporary_directory("nats") as private:
         user, password = f"tbus-{secrets.token_hex(4)}", secrets.token_urlsafe(32)
-        child = _start(path, held, private, user, password)
+        child = _start(path, held, private, user, password, memory)
         async with tend(child, _NAME) as tended:
             port = await _wait_ready(child, private, path, startup_timeout)
             tended.patience = stop_timeout
@@ -143,9 +151,11 @@ async def open_nats_server(
             yield NatsServer(_HOST, port, user, password, held.path, child)
 
 
-def _start(path: str, held: Store, private: Path, user: str, password: str) -> OwnedChild:
+def _start(
+    path: str, held: Store, private: Path, user: str, password: str, memory: int
+) -> OwnedChild:
     config = private / "nats.conf"
-    text = _CONFIG.format(host=_HOST, user=user, password=password)
+    text = _CONFIG.format(host=_HOST, user=user, password=password, memory=memory)
     try:
         descriptor = os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w", encoding="ascii") as file:
