@@ -10,7 +10,7 @@ Some of the client's private parts are used, and looked for when a connection is
   more than twice as much per message, and leaves the writing to a further task. What that
   task has not written yet (`Client._pending`: a SUB, a PONG) goes first: a pull that
   overtakes the subscription to its inbox is a pull that the server forgets.
-- `Client._process_msg`, which the parser calls for each message: it goes straight to
+- `Client._ps`, its parser, in whose place there is one of ours (`_parser`): it goes straight to
   whoever subscribed. The public way parses headers into a dict that loses repeats, and needs
   a queue and a task per subscription. So its `subscribe` is not used either: what it keeps
   of each one, 5 KiB of queues that nobody reads, was a quarter of what an idle topic took.
@@ -22,7 +22,6 @@ import asyncio
 import errno
 import json
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -36,15 +35,12 @@ from .._tls import tls_context
 from ._errors import ApiError, NoAnswer, NoResponders, SessionLost
 from ._headers import decode_status
 from ._names import API
+from ._parser import MessageParser, Receiver
 
 logger = logging.getLogger("tbus.nats")
 
 CLOSE_WAIT = 0.2
 """Seconds that the client gets for closing, before its socket is closed under it."""
-
-
-Receiver = Callable[[bytes, bytes, bytes, bytes | None], None]
-"""Called for a message with subject, reply, body and header block; must not block."""
 
 
 @attrs.frozen
@@ -61,12 +57,12 @@ class Subscription:
 
 
 class _Client(nats.aio.client.Client):
-    """Hands every message to its receiver, in the reader's task."""
+    """nats-py's, with a parser of our own."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.receivers: dict[int, Receiver] = {}
-        self.received = 0
+        self.is_known = hasattr(self, "_ps")
+        self.parser = self._ps = MessageParser(self)
         self.wants_tls = False
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
@@ -80,14 +76,6 @@ class _Client(nats.aio.client.Client):
                 )
             info["tls_required"] = True  # it takes both; the client looks here
         await super()._process_info(info, initial_connection)
-
-    async def _process_msg(
-        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
-    ) -> None:
-        self.received += 1
-        receiver = self.receivers.get(sid)
-        if receiver is not None:
-            receiver(subject, reply, data, headers)
 
     def take_pending(self) -> list[bytes]:
         """The commands that its own writer has not written yet; it will not write them."""
@@ -166,7 +154,7 @@ class Session:
             tls=tls_context(options) if options.tls else None,
             skip_subject_validation=True,  # names are checked before they come here
         )
-        if not hasattr(client, "_transport") or not hasattr(nats.aio.client.Client, "_process_msg"):
+        if not hasattr(client, "_transport") or not client.is_known:
             raise ConfigurationError("this version of nats-py is not supported", field="nats-py")
         self._connected = True
         self._prefix = client.new_inbox() + "."
@@ -229,7 +217,7 @@ class Session:
     @property
     def activity(self) -> int:
         """Grows with everything that is received."""
-        return self._client.received
+        return self._client.parser.received
 
     def write(self, command: bytes) -> None:
         """Send a command, together with all others of this pass of the loop."""
@@ -256,7 +244,7 @@ class Session:
             raise SessionLost(self.reason)
         self._subscription_count += 1
         subscription = Subscription(subject, self._subscription_count)
-        self._client.receivers[subscription.number] = receiver
+        self._client.parser.receivers[b"%d" % subscription.number] = receiver
         self.write(f"SUB {subject} {subscription.number}\r\n".encode())
         return subscription
 
@@ -268,11 +256,11 @@ class Session:
         """
         self.write(f"UNSUB {subscription.number}\r\n".encode())
         await self.ping(timeout)
-        self._client.receivers.pop(subscription.number, None)
+        self._client.parser.receivers.pop(b"%d" % subscription.number, None)
 
     async def unsubscribe(self, subscription: Subscription) -> None:
         """Stop that at once. Without an effect if the connection is gone."""
-        self._client.receivers.pop(subscription.number, None)
+        self._client.parser.receivers.pop(b"%d" % subscription.number, None)
         self.write(f"UNSUB {subscription.number}\r\n".encode())
 
     def new_inbox(self) -> str:
