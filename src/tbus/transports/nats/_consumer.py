@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ..._errors import TbusError
 from ..._events import Event
 from ..._message import Delivery, Position
-from ..._transport import FeedRequest, Verdict
+from ..._transport import FeedRequest
 from ._attachment import Attachment
 from ._claim import Claim
 from ._errors import ApiError, NoAnswer, NoResponders, SessionLost
@@ -158,41 +158,47 @@ class Consumer:
         delivered: int,
         stored: int,
     ) -> None:
-        in_flight, progress = self._in_flight, self._progress
-        if in_flight.renew(position, reply):
-            return
-        arrival = progress.arrive(position)
-        if arrival is not Arrival.NEW:
-            if arrival is Arrival.SETTLED:
-                self._acknowledge(reply)
-            else:
-                self._hand_over()  # what came before the gap is not lost
-                self._attachment.look_into_gap(position - 1)
+        progress = self._progress
+        if not progress.arrive_next(position) and not self._arrive(position, reply):
             return
         redelivered, suspect = delivered - 1, False
         if progress.watched is not None:
             redelivered, suspect = progress.watched.judge(position)
         size = len(data) + 128
-        in_flight.add(position, reply, size)
+        self._in_flight.add(position, reply, size)
         pairs, key = decode_headers(headers)
         partition = partition_of_subject(subject) if self._is_shared else self._partition
+        attempts = progress.attempts
         if not self._buffer:
             self._loop.call_soon(self._hand_over)
         self._buffer.append(
-            Delivery(
-                position=Position(partition, position),
-                body=data,
-                headers=pairs,
-                timestamp=stored / NANO,
-                key=key,
-                epoch=self.epoch,
-                redelivered=redelivered,
-                size=size,
-                token=progress.incarnation,
-                attempts=progress.attempts.get(position, 0),
-                suspect=suspect,
+            Delivery(  # by position: naming its fields takes as long again
+                Position(partition, position),
+                data,
+                pairs,
+                stored / NANO,
+                key,
+                False,
+                self.epoch,
+                redelivered,
+                size,
+                progress.incarnation,
+                attempts.get(position, 0) if attempts else 0,
+                suspect,
             )
         )
+
+    def _arrive(self, position: int, reply: bytes) -> bool:
+        """Whether a message that does not come where it should is to be handed over."""
+        if self._in_flight.renew(position, reply):
+            return False
+        arrival = self._progress.arrive(position)
+        if arrival is Arrival.SETTLED:
+            self._acknowledge(reply)
+        elif arrival is Arrival.BEYOND:
+            self._hand_over()  # what came before the gap is not lost
+            self._attachment.look_into_gap(position - 1)
+        return arrival is Arrival.NEW
 
     def _hand_over(self) -> None:
         batch, self._buffer = self._buffer, []
@@ -204,27 +210,40 @@ class Consumer:
 
     # Settling
 
-    def settle(self, delivery: Delivery, verdict: Verdict) -> None:
-        """A message was handled, or is given back."""
-        if delivery.token != self._progress.incarnation:
-            return
-        position = delivery.position.offset
-        reply = self._in_flight.pop(position)
-        if reply is None:
-            return
-        if verdict is Verdict.DONE:
-            self._progress.settle(position)
-            self._acknowledge(reply)
-        elif not self._ordered:
-            self._give_back(reply)
-        if not self._pull_pending:
+    def settle(self, deliveries: Iterable[Delivery]) -> None:
+        """Messages were handled."""
+        settled = self._take_out(deliveries)
+        self._progress.settle(settled)
+        session = self._attachment.session
+        if session is not None and settled:
+            session.write(b"".join([b"PUB %b 0\r\n\r\n" % reply for reply in settled.values()]))
+
+    def give_back(self, deliveries: Iterable[Delivery]) -> None:
+        """Messages are for whoever reads for the group next."""
+        replies = self._take_out(deliveries).values()
+        if not self._ordered:
+            for reply in replies:
+                self._give_back(reply)
+
+    def _take_out(self, deliveries: Iterable[Delivery]) -> dict[int, bytes]:
+        """They are not in flight any more: returns their positions, and how each is settled."""
+        incarnation, pop = self._progress.incarnation, self._in_flight.pop
+        found = {}
+        for delivery in deliveries:
+            if delivery.token == incarnation:
+                position = delivery.position.offset
+                reply = pop(position)
+                if reply is not None:
+                    found[position] = reply
+        if found and not self._pull_pending:
             self._pull_pending = True
             self._loop.call_soon(self._pull_again)
+        return found
 
-    def remember(self, delivery: Delivery) -> None:
-        """A message was handled, and the server is not to be told any more: the mark tells."""
-        if delivery.token == self._progress.incarnation:
-            self._progress.settle(delivery.position.offset)
+    def remember(self, deliveries: Iterable[Delivery]) -> None:
+        """Messages were handled, and the server is not to be told any more: the mark tells."""
+        incarnation = self._progress.incarnation
+        self._progress.settle({d.position.offset for d in deliveries if d.token == incarnation})
 
     def note_attempts(self, delivery: Delivery, attempts: int) -> None:
         """Handling a message has failed so often: the mark tells."""

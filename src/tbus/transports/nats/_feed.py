@@ -9,6 +9,7 @@ from ..._bridge import Bridge
 from ..._errors import BusClosed, TbusError
 from ..._mailbox import Mailbox
 from ..._message import Delivery
+from ..._settlements import Settlements
 from ..._transport import FeedRequest, Holding, Reader, Verdict
 from ._engine import AnyConsumer
 from ._group_consumer import GroupConsumer
@@ -33,6 +34,7 @@ class NatsFeed:
         self._on_close = on_close
         # Unbounded, for the consumer's credit bounds it.
         self._batches = Mailbox[list[Delivery]](bridge.runtime)
+        self._settlements: Settlements
         self._reader: Reader | None = None
         self._read: dict[int, int] = {}
         """The partitions of which something may have come, each with its latest epoch."""
@@ -48,6 +50,7 @@ class NatsFeed:
     def read_from(self, consumer: AnyConsumer) -> None:
         """The consumer is open."""
         self._consumer = consumer
+        self._settlements = Settlements(self._bridge, consumer.settle, consumer.give_back)
         self._group = consumer if isinstance(consumer, GroupConsumer) else None
 
     def read_by(self, reader: Reader) -> Callable[[], bool] | None:
@@ -103,7 +106,7 @@ class NatsFeed:
     def settle(self, delivery: Delivery, verdict: Verdict) -> None:
         """Say how a delivery ended."""
         if not self._closed:
-            self._bridge.submit_if_open(self._consumer.settle, delivery, verdict)
+            self._settlements.add(delivery, verdict)
 
     def note_attempts(self, delivery: Delivery, attempts: int) -> None:
         """How often handling it has failed: kept where partitions are owned, with the mark."""

@@ -23,7 +23,7 @@ from ..._errors import TbusError, TransportLost
 from ..._events import Event, MembersChanged, PartitionsAssigned, PartitionsRevoked
 from ..._message import Delivery
 from ..._ownership import Drain, Drop, Take
-from ..._transport import FeedRequest, Verdict
+from ..._transport import FeedRequest
 from ._claim import Claim
 from ._consumer import CLOSE_WAIT, Consumer
 from ._errors import ApiError, NoAnswer, NoResponders, SessionLost, not_possible
@@ -85,8 +85,6 @@ class GroupConsumer:
         """What was lost and still runs, by partition and epoch."""
         self._former: dict[int, Consumer] = {}
         """What this process had last of each partition, for what it knows to be settled."""
-        self._is_covered = False
-        """The lease lasts in this pass of the loop."""
         self._stopped = False
         self._closing = False
         """The program has ended all its handlers."""
@@ -198,18 +196,27 @@ class GroupConsumer:
 
     # Settling
 
-    def settle(self, delivery: Delivery, verdict: Verdict) -> None:
-        """A message was handled, or is given back."""
-        number, epoch = delivery.position.partition, delivery.epoch
-        share = self._shares.get(number)
-        if share is not None and share.epoch == epoch:
-            if self._is_covered or self._look_at_lease():
-                share.settle(delivery, verdict)
-                return
-        else:
-            share = self._lost.get((number, epoch))
-        if share is not None and verdict is Verdict.DONE:
-            share.remember(delivery)
+    def settle(self, deliveries: list[Delivery]) -> None:
+        """Messages were handled."""
+        # What is settled here is sent at the end of this pass of the loop: one look is enough.
+        covered = clock() < self.membership.lease.until
+        for (number, epoch), some in _by_share(deliveries).items():
+            share = self._shares.get(number)
+            if share is None or share.epoch != epoch:
+                share = self._lost.get((number, epoch))
+            elif covered:
+                share.settle(some)
+                continue
+            if share is not None:
+                share.remember(some)
+
+    def give_back(self, deliveries: list[Delivery]) -> None:
+        """Messages are for whoever reads for the group next."""
+        if clock() < self.membership.lease.until:
+            for (number, epoch), some in _by_share(deliveries).items():
+                share = self._shares.get(number)
+                if share is not None and share.epoch == epoch:
+                    share.give_back(some)
 
     def note_attempts(self, delivery: Delivery, attempts: int) -> None:
         """Handling a message has failed so often."""
@@ -222,18 +229,6 @@ class GroupConsumer:
         share = self._shares.get(delivery.position.partition)
         if share is not None and share.epoch == delivery.epoch:
             share.begin(delivery, stored)
-
-    def _look_at_lease(self) -> bool:
-        """Whether the lease lasts; once in each pass of the loop, for what is settled in one is
-        sent at its end."""
-        if clock() >= self.membership.lease.until:
-            return False
-        self._is_covered = True
-        self._loop.call_soon(self._look_again)
-        return True
-
-    def _look_again(self) -> None:
-        self._is_covered = False
 
     def lapsed(self, partitions: dict[int, int]) -> None:
         """The program found that the lease has run out before this loop did, and has forgotten
@@ -374,3 +369,11 @@ class GroupConsumer:
     def _marks(self) -> Iterator[tuple[int, int, str]]:
         for number, share in self._shares.items():
             yield number, share.epoch, share.mark_text()
+
+
+def _by_share(deliveries: list[Delivery]) -> dict[tuple[int, int], list[Delivery]]:
+    """By partition and epoch."""
+    found: dict[tuple[int, int], list[Delivery]] = {}
+    for delivery in deliveries:
+        found.setdefault((delivery.position.partition, delivery.epoch), []).append(delivery)
+    return found

@@ -18,6 +18,7 @@ Pure: no clock, no I/O.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import Enum
 
 from ..._marks import Mark, decode, encode, joined
@@ -114,6 +115,15 @@ class Progress:
         """What comes after everything that has arrived."""
         return self._mark.highest + 1
 
+    def arrive_next(self, position: int) -> bool:
+        """A message was delivered that is new and comes where it should, as nearly all do; False:
+        `arrive` tells what it is."""
+        mark = self._mark
+        beyond = position - mark.highest
+        if beyond < 1 or self._before or (beyond > 1 and self.gapless):
+            return False
+        return mark.open(position)
+
     def arrive(self, position: int) -> Arrival:
         """A message that is not in flight was delivered."""
         mark = self._mark
@@ -140,13 +150,14 @@ class Progress:
         if incarnation == self.incarnation and self._mark.open(last):
             self._mark.complete(last)
 
-    def settle(self, position: int) -> None:
-        """A message was handled."""
-        self._mark.complete(position)
+    def settle(self, positions: Collection[int]) -> None:
+        """Messages were handled, none of them twice."""
+        self._mark.complete_all(dict.fromkeys(positions))
         if self.attempts:
-            self.attempts.pop(position, None)
+            for position in positions:
+                self.attempts.pop(position, None)
         if self.watched is not None:
-            self.watched.settle((position,))
+            self.watched.settle(positions)
 
     def note_attempts(self, position: int, attempts: int) -> None:
         """Handling a message has failed so often."""

@@ -71,6 +71,7 @@ class Pulls:
         "_asked",
         "_full",
         "_group",
+        "_has_heard",
         "_heard",
         "_in_flight",
         "_inbox",
@@ -111,6 +112,9 @@ class Pulls:
         self._full = False
         """The next message does not fit into the bytes that are left."""
         self._heard = 0.0
+        """When the server is known to have given a sign of life."""
+        self._has_heard = False
+        """Whether it has given one since."""
         self._is_deaf = False
         self._stopped = False
 
@@ -188,7 +192,10 @@ class Pulls:
     def look_at_server(self) -> None:
         """Whether it has been silent for too long."""
         now = self._loop.time()
-        if self._asked and now - self._heard > 3 * HEARTBEAT:
+        if self._has_heard:
+            self._has_heard = False
+            self._heard = now
+        elif self._asked and now - self._heard > 3 * HEARTBEAT:
             self._heard = now
             self._puller.go_back("the server has sent no heartbeat for this consumer")
 
@@ -197,7 +204,7 @@ class Pulls:
     def _on_message(self, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
         if self._is_deaf:
             return
-        self._heard = self._loop.time()
+        self._has_heard = True
         if not reply.startswith(b"$JS.ACK."):
             self._on_status(headers or b"")
             return
