@@ -156,3 +156,31 @@ def test_the_defaults_keep_the_times_that_are_promised() -> None:
 def test_a_timing_that_cannot_work_is_refused(field: str, value: object) -> None:
     with pytest.raises(ConfigurationError, match=f"{field}={value!r}"):
         Timing(**{field: value})  # type: ignore[arg-type]
+
+
+SECONDS = st.floats(0, 1e7)
+
+
+@given(SECONDS, st.floats(0, 1), st.floats(0.1, 60))
+def test_a_heartbeat_follows_within_its_time_and_no_more_than_a_quarter_early(
+    sent: float, phase: float, heartbeat: float
+) -> None:
+    timing = Timing(heartbeat=heartbeat, lease=heartbeat + 1)
+    after = timing.next_heartbeat(sent, phase) - sent
+    assert 0.75 * heartbeat - 1e-6 <= after <= heartbeat * (1 + 1e-6)
+
+
+@given(SECONDS, st.lists(st.floats(0, 10), min_size=20, max_size=20), st.floats(0, 1))
+def test_members_of_one_phase_have_their_heartbeats_at_four_times_in_common(
+    now: float, late: list[float], phase: float
+) -> None:
+    timing = Timing()
+    steps = [(timing.next_heartbeat(now + one, phase) - phase) * 4 / 1.1 for one in late]
+    assert all(abs(step - round(step)) < 1e-3 for step in steps)
+
+
+def test_a_heartbeat_that_is_sent_late_is_followed_on_time() -> None:
+    timing = Timing()
+    first = timing.next_heartbeat(100.0, 0.3)
+    late = timing.next_heartbeat(first + 0.05, 0.3)
+    assert late == pytest.approx(first + timing.heartbeat)

@@ -25,12 +25,24 @@ class Lease:
     Args:
         timing: the group's.
         now: the first heartbeat is due at once.
+        phase: seconds; the later ones are due at times that those of one phase have in common.
     """
 
-    __slots__ = ("_sent", "_stored", "_timing", "beat", "due", "is_unsure", "revision", "until")
+    __slots__ = (
+        "_phase",
+        "_sent",
+        "_stored",
+        "_timing",
+        "beat",
+        "due",
+        "is_unsure",
+        "revision",
+        "until",
+    )
 
-    def __init__(self, timing: Timing, now: float) -> None:
+    def __init__(self, timing: Timing, now: float, phase: float = 0.0) -> None:
         self._timing = timing
+        self._phase = phase
         self._sent: dict[int, tuple[float, int, int]] = {}
         """Heartbeats under way: when each was sent, at which revision, its number."""
         self._stored = 0
@@ -74,7 +86,7 @@ class Lease:
             self.revision = revision
             self.is_unsure = False
             self.until = max(self.until, sent + self._timing.lease)
-            self.due = sent + self._timing.heartbeat
+            self.due = self._timing.next_heartbeat(sent, self._phase)
             # None that was sent at an older revision can be stored any more.
             self._sent = {one: at for one, at in self._sent.items() if at[1] >= revision}
 

@@ -95,13 +95,19 @@ class Member:
         partitions: how many the topic has.
         now: seconds of a monotonic clock that goes on while the process is suspended.
         timing: the same for all members of a group.
+        phase: seconds; members of one phase have their heartbeats together.
 
     Raises:
         ConfigurationError: there is no partition, or no name.
     """
 
     def __init__(
-        self, name: str, partitions: int, now: float, timing: Timing | None = None
+        self,
+        name: str,
+        partitions: int,
+        now: float,
+        timing: Timing | None = None,
+        phase: float = 0.0,
     ) -> None:
         if not name:
             raise ConfigurationError("give a name that nobody else has", field="name", value=name)
@@ -111,6 +117,7 @@ class Member:
             )
         self.name = name
         self.timing = timing or Timing()
+        self._phase = phase
         self.wake_at = now
         """When `wake` is to be called, unless another input comes before."""
         self._partitions = partitions
@@ -128,7 +135,7 @@ class Member:
     def _begin_life(self, now: float) -> None:
         self._lives += 1
         self.id = f"{self.name}-{self._lives}"
-        self._lease = Lease(self.timing, now)
+        self._lease = Lease(self.timing, now, self._phase)
         self._own_read = 0
         self._had_lease = False
         self._released.clear()
@@ -136,6 +143,8 @@ class Member:
         self._revision = 0
         self._is_stale = True  # there is a newer one, or this one was never read
         self._question: _Question | None = None
+        self._unrevised: tuple[Document, Facts] | None = None
+        """What was looked at last, and needs no change."""
         # Where a document was and is not any more, whoever stood in it may still act.
         self._make_after = -inf if self._lives == 1 else now + self.timing.takeover
 
@@ -217,6 +226,8 @@ class Member:
         elif member == self.id:
             if value is not None and revision > self._lease.revision:
                 effects += self._read_own(now, Found(revision, value))
+            elif not effects:
+                return []  # no news: nothing is to be decided that was not before
         elif member is not None:
             self._saw(now, member, revision, value)
         return self._act(now, effects)
@@ -427,8 +438,12 @@ class Member:
         if self._document is EMPTY and now < self._make_after:
             self._wake_by(self._make_after)
             return []
-        revised = revise(self._document, self._facts())
+        facts = self._facts()
+        if self._unrevised == (self._document, facts):
+            return []
+        revised = revise(self._document, facts)
         if revised == self._document:
+            self._unrevised = (self._document, facts)
             return []
         self._question = _Question(next(self._requests), until, self._revision, revised)
         self._wake_by(until)
@@ -440,9 +455,9 @@ class Member:
             partitions=self._partitions,
             lease=self.timing.lease,
             leaving=self._leaving,
-            released=self._released,
+            released=dict(self._released),
             dead=self._silence.find_dead(self._others()),
-            epochs=self._epochs,
+            epochs=dict(self._epochs),
         )
 
     def _try_to_go(self) -> list[Effect]:

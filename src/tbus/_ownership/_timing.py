@@ -10,10 +10,16 @@ time for which the second exceeds the first by `margin`, in the taker's seconds.
 
 from __future__ import annotations
 
+from math import floor
+
 import attrs
 
 from .._errors import ConfigurationError
 from .._rules import is_number
+
+BEATS_APART = 4
+"""Times in the length of a heartbeat at which members of one phase send theirs: all at once would
+keep a client's loop busy for milliseconds where there are hundreds."""
 
 
 @attrs.frozen
@@ -56,6 +62,14 @@ class Timing:
                 field="lease",
                 value=self.lease,
             )
+
+    def next_heartbeat(self, sent: float, phase: float) -> float:
+        """When to send the heartbeat after one: `heartbeat` seconds later, or up to a quarter of
+        them earlier, at a time that all members with that phase have in common: what one process
+        sends for many groups then goes, and is answered, together."""
+        step = self.heartbeat / BEATS_APART
+        # A millionth more, for what is one step less by rounding only.
+        return floor((sent - phase) / step + BEATS_APART + 1e-6) * step + phase
 
     @property
     def takeover(self) -> float:

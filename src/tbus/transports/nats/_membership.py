@@ -98,7 +98,7 @@ class Membership:
         self.bucket = GroupBucket(
             topic, group, options, on_answer=self._answered, on_news=self._noticed, fail=fail
         )
-        self._member = Member(_new_name(), partitions, clock(), timing)
+        self._member = Member(_new_name(), partitions, clock(), timing, _phase())
         self.lease = Lease()
         self._start = start
         self._perform_shares = perform
@@ -108,6 +108,8 @@ class Membership:
         self._fail = fail
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes = -inf
+        """What the timer is set to, by `clock`."""
         self._joined = _Once()
         self._left = _Once()
         self._ended = False
@@ -166,6 +168,9 @@ class Membership:
     def _wake(self) -> None:
         if self._ended:
             return
+        if self._timer is not None:  # this may be a reconnect
+            self._timer.cancel()
+            self._timer = None
         for partition, epoch, mark in self._shares():
             self._member.note(partition, epoch, mark)
         self._perform(self._member.wake(clock()))
@@ -235,16 +240,8 @@ class Membership:
                 self._left.set()
             else:
                 shares.append(effect)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         self.lease.until = self._member.lease_until
-        delay = self._member.wake_at - clock()
-        if not self._ended and delay < 1e9:
-            when = self._loop.time() + delay
-            if delay > PATIENT:
-                when = ceil(when / TICK) * TICK
-            self._timer = self._loop.call_at(when, self._wake)
+        self._wake_at(self._member.wake_at)
         if shares:
             self._perform_shares(shares)
         members = self._member.document.members
@@ -253,6 +250,27 @@ class Membership:
             if members != self._met:
                 self._met = members
                 self._meet(members)
+
+    def _wake_at(self, when: float) -> None:
+        """By `clock`."""
+        if self._timer is not None:
+            if when == self._wakes:
+                return
+            self._timer.cancel()
+            self._timer = None
+        delay = when - clock()
+        if not self._ended and delay < 1e9:
+            self._wakes = when
+            at = self._loop.time() + delay
+            if delay > PATIENT:
+                at = ceil(at / TICK) * TICK
+            self._timer = self._loop.call_at(at, self._wake)
+
+
+def _phase() -> float:
+    """The same for all memberships of this process, and mostly another one in other processes: the
+    server need not hear all of a machine at once."""
+    return os.getpid() * 0.618 % 1.0
 
 
 def _new_name() -> str:
