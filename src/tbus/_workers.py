@@ -199,6 +199,16 @@ class WorkerPool:
             self.peak = max(self.peak, len(self._workers))
             self._nursery.start_soon(self._work, worker, name="tbus worker")
 
+    def _count_more(self, most: int) -> int:
+        """How many handlers could be begun now, as far as that is less than `most`."""
+        count = 0
+        for source in self._round:
+            work = source.dispatcher
+            count += max(0, min(work.ready, work.limit - work.running))
+            if count >= most:
+                return most
+        return count
+
     def _has_more(self) -> bool:
         for source in self._round:
             work = source.dispatcher
@@ -218,8 +228,9 @@ class WorkerPool:
                 self._burst = 1
                 return
             # Whoever was here before waits in a handler: so will this one, probably.
-            # Doubling reaches the limit in a few passes of the loop.
-            for _ in range(self._burst - 1):
+            # Doubling reaches the limit in a few passes of the loop. Those that are starting are
+            # enough for as many messages: each is there for one, this one too.
+            for _ in range(self._count_more(self._starting + self._burst) - self._starting - 1):
                 self._add_worker()
             self._burst = min(self._burst * 2, 32)
             while await worker.run():

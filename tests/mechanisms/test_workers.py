@@ -105,6 +105,16 @@ async def test_a_hundred_handlers_that_wait_run_after_a_few_passes_of_the_loop(
     assert passes <= 30
 
 
+async def test_there_are_never_more_workers_than_messages(autojump_clock: MockClock) -> None:
+    async def wait(message: Message) -> None:
+        await trio.sleep(1)
+
+    for messages in (1, 2, 5, 33, 100):
+        async with open_pool(1000) as pool:
+            RecordingSource(pool, wait).push("x" * messages)
+        assert pool.peak <= messages
+
+
 async def test_the_limit_is_for_all_subscriptions_together(autojump_clock: MockClock) -> None:
     async with open_pool(5) as pool:
         release = trio.Event()
