@@ -28,7 +28,7 @@ from typing import Any, Protocol
 
 from ._dispatch import Lane
 from ._gathering import Bundle
-from ._runtime import Nursery, Runtime, Scope
+from ._runtime import Nursery, OneShot, Runtime, Scope
 from ._shield import Shields, current_handling
 from ._timers import Timers
 
@@ -126,6 +126,7 @@ class WorkerPool:
         self._nursery = nursery
         self._workers: set[_Worker] = set()
         self._round: deque[Source] = deque()
+        self._parked: dict[_Worker, OneShot] = {}  # at least one more is not
         self._starting = 0
         self._resting = 0
         self._burst = 1
@@ -142,7 +143,7 @@ class WorkerPool:
         """A subscription has something ready. Never blocks."""
         self.enqueue(source)
         if not self._starting and not self._resting:
-            self._add_worker()
+            self._call_worker()
 
     def enqueue(self, source: Source) -> None:
         """The same, from within a worker, which goes on with it itself."""
@@ -191,8 +192,13 @@ class WorkerPool:
         """Topic and clock time of the beginning, of every handler that runs now."""
         return [(w.topic, w.since) for w in self._workers if w.lane is not None]
 
-    def _add_worker(self) -> None:
-        if len(self._workers) < self.limit:
+    def _call_worker(self) -> None:
+        """One more worker: one that is parked, or else a new one."""
+        if self._parked:
+            _, called = self._parked.popitem()  # whoever came last
+            self._starting += 1
+            called.set()
+        elif len(self._workers) < self.limit:
             worker = _Worker(self, self._runtime)
             self._workers.add(worker)
             self._starting += 1
@@ -223,22 +229,50 @@ class WorkerPool:
             await self._runtime.checkpoint_if_cancelled()
             self._starting -= 1
             started = True
-            # One that rests comes back for what is ready.
-            if self._resting or not self._has_more():
-                self._burst = 1
-                return
-            # Whoever was here before waits in a handler: so will this one, probably.
-            # Doubling reaches the limit in a few passes of the loop. Those that are starting are
-            # enough for as many messages: each is there for one, this one too.
-            for _ in range(self._count_more(self._starting + self._burst) - self._starting - 1):
-                self._add_worker()
-            self._burst = min(self._burst * 2, 32)
-            while await worker.run():
-                pass
+            if self._is_needed() or await self._wait_called(worker):
+                while await worker.run():
+                    pass
         finally:
             if not started:
                 self._starting -= 1
             self._workers.discard(worker)
+
+    def _is_needed(self) -> bool:
+        """Whether there is something for a worker that has begun; it brings others along."""
+        # One that rests comes back for what is ready.
+        if self._resting or not self._has_more():
+            self._burst = 1
+            return False
+        # Whoever was here before waits in a handler: so will this one, probably.
+        # Doubling reaches the limit in a few passes of the loop. Those that are starting are
+        # enough for as many messages: each is there for one, this one too.
+        for _ in range(self._count_more(self._starting + self._burst) - self._starting - 1):
+            self._call_worker()
+        self._burst = min(self._burst * 2, 32)
+        return True
+
+    async def _wait_called(self, worker: _Worker) -> bool:
+        """Park a worker that has found nothing until there is something. False: it is to end, with
+        all others, for none of them has anything."""
+        while len(self._workers) - len(self._parked) > 1:
+            self._parked[worker] = called = self._runtime.parking()
+            try:
+                await called.wait()
+            finally:
+                if self._parked.pop(worker, None) is not None:
+                    worker.spare = True  # cut by the deadline of its last handler
+                elif worker in self._workers:
+                    self._starting -= 1
+            if worker not in self._workers:
+                return False
+            await self._runtime.checkpoint_if_cancelled()
+            if self._is_needed():
+                return True
+        for other, called in self._parked.items():
+            self._workers.discard(other)  # no more are to be counted, though they have to end yet
+            called.set()
+        self._parked.clear()
+        return False
 
 
 class _Worker:
@@ -253,6 +287,8 @@ class _Worker:
         """Until when the shielded blocks of an evicted handler hold."""
         self.shields: Shields | None = None
         self.since = 0.0
+        self.spare = False
+        """Nobody has called it for as long as a handler may take."""
         self.pool = pool
         self._runtime = runtime
 
@@ -279,7 +315,7 @@ class _Worker:
             except BaseExceptionGroup as group:
                 raise self._without_errors(group) from None
             if self.lane is None or self.evicted:
-                return more
+                return more and not self.spare
             assert self.source is not None
             if failure is None:
                 failure = TimeoutError(f"the handler ran longer than {self.source.timeout} s")
@@ -297,60 +333,65 @@ class _Worker:
         clock = self._runtime.clock
         scope = self.scope
         workers, limit = pool._workers, pool.limit
-        round_ = pool._round
+        round_, parked = pool._round, pool._parked
         slice_start = now = clock()
         timed_until, timeout, deadline = -inf, inf, inf
         count = 0
-        while round_:
-            source = round_[0]
-            lane = source.dispatcher.take()
-            if lane is None:
-                round_.popleft()
-                source.queued = False
-                continue
-            if len(round_) > 1:
-                round_.rotate(-1)
-            if (
-                not pool._starting
-                and not pool._resting
-                and len(workers) < limit
-                and pool._has_more()
-            ):
-                pool._add_worker()
-            if now > timed_until or source.timeout != timeout:
-                timeout = source.timeout
-                timed_until = now + min(max(timeout * DEADLINE_SLACK, LEAST_SLACK), MOST_SLACK)
-                scope.deadline = deadline = now + timeout
-            self.source = source
-            self.since = now
-            self.lane = lane
-            message = lane.items[0]
-            if source.doomed and message in source.doomed:
-                raise Doomed
-            pool.begun = begun = pool.begun + 1
-            await source.handle(message)
-            self.lane = None
-            source.done(lane)
-            if not source.queued and source.dispatcher.ready:
-                pool.enqueue(source)
-            pool.progressed = now = clock()
-            if begun != pool.begun:  # others ran meanwhile: the loop was theirs
-                slice_start = now
-                count = 0
-            if now >= deadline or self.evicted:
-                return True  # a handler that went on after it was cancelled
-            count += 1
-            if now - slice_start > SLICE or count >= SLICE_MESSAGES:
-                scope.deadline = inf
-                pool._resting += 1
-                try:
-                    await self._runtime.checkpoint()
-                finally:
-                    pool._resting -= 1
-                slice_start = now = clock()
-                timed_until = -inf
-                count = 0
-        return False
+        while True:
+            while round_:
+                source = round_[0]
+                lane = source.dispatcher.take()
+                if lane is None:
+                    round_.popleft()
+                    source.queued = False
+                    continue
+                if len(round_) > 1:
+                    round_.rotate(-1)
+                if (
+                    not pool._starting
+                    and not pool._resting
+                    and (parked or len(workers) < limit)
+                    and pool._has_more()
+                ):
+                    pool._call_worker()
+                if now > timed_until or source.timeout != timeout:
+                    timeout = source.timeout
+                    timed_until = now + min(max(timeout * DEADLINE_SLACK, LEAST_SLACK), MOST_SLACK)
+                    scope.deadline = deadline = now + timeout
+                self.source = source
+                self.since = now
+                self.lane = lane
+                message = lane.items[0]
+                if source.doomed and message in source.doomed:
+                    raise Doomed
+                pool.begun = begun = pool.begun + 1
+                await source.handle(message)
+                self.lane = None
+                source.done(lane)
+                if not source.queued and source.dispatcher.ready:
+                    pool.enqueue(source)
+                pool.progressed = now = clock()
+                if begun != pool.begun:  # others ran meanwhile: the loop was theirs
+                    slice_start = now
+                    count = 0
+                if now >= deadline or self.evicted:
+                    return True  # a handler that went on after it was cancelled
+                count += 1
+                if now - slice_start > SLICE or count >= SLICE_MESSAGES:
+                    scope.deadline = inf
+                    pool._resting += 1
+                    try:
+                        await self._runtime.checkpoint()
+                    finally:
+                        pool._resting -= 1
+                    slice_start = now = clock()
+                    timed_until = -inf
+                    count = 0
+            lane = message = None  # not to be held while it waits
+            if not await pool._wait_called(self):
+                return False
+            slice_start = now = clock()
+            count = 0
 
     # Shielded blocks
 

@@ -33,6 +33,19 @@ async def open_pool(limit: int = 100) -> AsyncIterator[WorkerPool]:
         yield WorkerPool(current_runtime(), nursery, limit)
 
 
+class CountingNursery:
+    """A nursery that counts what is started in it."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.cancel_scope = nursery.cancel_scope
+        self.started = 0
+        self._nursery = nursery
+
+    def start_soon(self, function: Any, *args: Any, name: object = None) -> None:
+        self.started += 1
+        self._nursery.start_soon(function, *args, name=name)
+
+
 async def nothing(message: Message) -> None:
     pass
 
@@ -113,6 +126,103 @@ async def test_there_are_never_more_workers_than_messages(autojump_clock: MockCl
         async with open_pool(1000) as pool:
             RecordingSource(pool, wait).push("x" * messages)
         assert pool.peak <= messages
+
+
+async def test_a_worker_that_found_nothing_serves_again_while_others_handle(
+    autojump_clock: MockClock,
+) -> None:
+    async def wait(message: Message) -> None:
+        await trio.sleep(1000 if text(message) == "long" else 1)
+
+    async with trio.open_nursery() as nursery:
+        counting = CountingNursery(nursery)
+        pool = WorkerPool(current_runtime(), counting, 100)
+        source = RecordingSource(pool, wait, timeout=2000)
+        source.push(["long"])
+        for _ in range(50):
+            source.push("x" * 20)
+            await trio.sleep(2)
+        assert len(source.log) == 1000
+        assert len(pool.running()) == 1
+        assert counting.started == len(pool) == 21
+    assert len(pool) == 0
+
+
+@pytest.mark.parametrize("pause", [0, 1])
+async def test_workers_that_ended_together_leave_their_places(
+    autojump_clock: MockClock, pause: int
+) -> None:
+    async def wait(message: Message) -> None:
+        await trio.sleep(int(text(message)))
+
+    async with open_pool(3) as pool:
+        source = RecordingSource(pool, wait)
+        for _ in range(5):
+            source.push("123")
+            await trio.sleep(3)
+            await trio.sleep(pause)
+        await trio.testing.wait_all_tasks_blocked()
+        assert source.log == ["done 1", "done 2", "done 3"] * 5
+        assert len(pool) == 0
+
+
+async def test_a_worker_that_nobody_calls_for_as_long_as_a_handler_may_take_ends(
+    autojump_clock: MockClock,
+) -> None:
+    async def wait(message: Message) -> None:
+        await trio.sleep(100 if text(message) == "long" else 1)
+
+    async with open_pool() as pool:
+        long = RecordingSource(pool, wait, timeout=1000)
+        short = RecordingSource(pool, wait, timeout=10)
+        long.push(["long"])
+        await trio.testing.wait_all_tasks_blocked()
+        short.push("x" * 20)
+        await trio.sleep(5)
+        assert len(pool) > 1
+        await trio.sleep(10)
+        assert len(pool) <= 2
+        short.push("x")
+        await trio.sleep(2)
+        assert len(short.log) == 21
+
+
+@pytest.mark.parametrize("ends", [9.9, 10, 10.1])
+async def test_a_worker_that_is_called_as_its_time_is_up_handles_its_message(
+    autojump_clock: MockClock, ends: float
+) -> None:
+    async def wait(message: Message) -> None:
+        await trio.sleep(100 if text(message) == "long" else 1)
+
+    async with open_pool() as pool:
+        long = RecordingSource(pool, wait, timeout=1000)
+        short = RecordingSource(pool, wait, timeout=10)
+        long.push(["long"])
+        await trio.testing.wait_all_tasks_blocked()
+        short.push("xy")
+        await trio.sleep(ends)
+        short.push("zuv")
+        await trio.sleep(1.5)
+        assert sorted(short.log) == ["done u", "done v", "done x", "done y", "done z"]
+
+
+async def test_a_worker_that_waits_for_a_call_is_cancelled_with_the_others(
+    autojump_clock: MockClock,
+) -> None:
+    async def wait(message: Message) -> None:
+        if text(message) != "c":
+            await trio.sleep(1000 if text(message) == "long" else 1)
+
+    async with trio.open_nursery() as nursery:
+        pool = WorkerPool(current_runtime(), nursery, 100)
+        source = RecordingSource(pool, wait)
+        source.push(["long", "a", "b"])
+        await trio.sleep(5)
+        assert len(pool) == 3
+        source.push("c")  # one of them is called, and cancelled before it comes
+        nursery.cancel_scope.cancel()
+    assert len(pool) == 0
+    assert "done c" not in source.log
 
 
 async def test_the_limit_is_for_all_subscriptions_together(autojump_clock: MockClock) -> None:
