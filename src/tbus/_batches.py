@@ -101,7 +101,7 @@ class Lists:
             bundle = self._gathering.take_list()
         self.running += 1
         self.arm()
-        return Lane(None, [bundle], LaneState.RUNNING)
+        return Lane(None, bundle, LaneState.RUNNING)
 
     def peek(self) -> Message | None:
         """The first message of the list that would be taken next, if one is due."""
@@ -211,7 +211,7 @@ class BatchIntake(Intake):
     async def _one_failed(self, lane: Lane[Message], error: Exception) -> None:
         message = lane.head
         await self.failed(lane, error)
-        if lane.items and lane.head is message:
+        if len(lane) and lane.head is message:
             self.dispatcher.keep_alone(message)
 
     def _all_failed(self, bundle: Bundle, error: Exception) -> None:

@@ -39,24 +39,56 @@ _READY, _RUNNING, _GONE = LaneState.READY, LaneState.RUNNING, LaneState.GONE
 
 
 LONG = 32
-"""Messages from which on a lane is a deque: made for each key, one would cost more than all else
-that is done with the key's message."""
+"""Messages from which on what stands behind a head is a deque: one costs more than all else that is
+done with a message."""
 
 
-# One is made for each key anew, so not for the garbage collector: it leads to messages only.
+# One is made for each key anew, so not for the garbage collector: it leads to messages only. Nor
+# does it hold a list unless there are two of them: thousands in flight would be thousands of lists,
+# which the collector looks through again and again.
 class Lane(msgspec.Struct, Generic[T], eq=False, gc=False):
-    """The messages of one key, in order; the head is the one that is handled or next."""
+    """The messages of one key, in order.
+
+    Attributes:
+        head: the one that is handled or next; of a lane that is gone, the last one.
+        rest: those behind it, if there are or were any.
+    """
 
     key: Hashable
-    items: list[T] | deque[T]
+    head: T
     state: LaneState
+    rest: list[T] | deque[T] | None = None
 
     def __len__(self) -> int:
-        return len(self.items)
+        if self.state is _GONE:
+            return 0
+        return 1 + len(self.rest) if self.rest else 1
 
     @property
-    def head(self) -> T:
-        return self.items[0]
+    def items(self) -> list[T]:
+        """All of them; a new list each time."""
+        return self.front(len(self))
+
+    def front(self, count: int) -> list[T]:
+        """The first `count` of them, as far as there are so many."""
+        if count < 1 or self.state is _GONE:
+            return []
+        return [self.head, *islice(self.rest, count - 1)] if self.rest else [self.head]
+
+    def advance(self) -> None:
+        """The next one is the head; there must be one."""
+        rest = self.rest
+        assert rest
+        self.head = rest.pop(0) if isinstance(rest, list) else rest.popleft()
+
+    def refill(self, items: list[T]) -> None:
+        """These are all there are; without any the lane is gone."""
+        if items:
+            self.head = items[0]
+            self.rest = deque(items[1:])
+        else:
+            self.state = _GONE
+            self.rest = None
 
 
 class KeyedDispatcher(Generic[T]):
@@ -94,18 +126,21 @@ class KeyedDispatcher(Generic[T]):
         """Add a message behind all others of its key; returns the key's lane."""
         self._size += 1
         if key is None:
-            lane = Lane(None, [item], _READY)
+            lane = Lane(None, item, _READY)
             self._keyless[lane] = None
             self._ready.append(lane)
             return lane
         found = self._lanes.get(key)
         if found is not None:
-            items = found.items
-            if len(items) == LONG and type(items) is list:
-                items = found.items = deque(items)
-            items.append(item)
+            rest = found.rest
+            if rest is None:
+                found.rest = [item]
+                return found
+            if len(rest) == LONG and type(rest) is list:
+                rest = found.rest = deque(rest)
+            rest.append(item)
             return found
-        lane = self._lanes[key] = Lane(key, [item], _READY)
+        lane = self._lanes[key] = Lane(key, item, _READY)
         self._ready.append(lane)
         return lane
 
@@ -121,7 +156,7 @@ class KeyedDispatcher(Generic[T]):
 
     def peek(self) -> T | None:
         """The head that `take` would give next, were there no limit; None: nothing is ready."""
-        return self._ready[0].items[0] if self._ready else None
+        return self._ready[0].head if self._ready else None
 
     def finish(self, lane: Lane[T]) -> T:
         """The head is done with, whatever became of it: the next of its key is ready."""
@@ -129,18 +164,20 @@ class KeyedDispatcher(Generic[T]):
             raise RuntimeError(f"lane of key {lane.key!r} is {lane.state.value}, not running")
         self.running -= 1
         self._size -= 1
-        items = lane.items
-        if len(items) == 1:
+        item = lane.head
+        rest = lane.rest
+        if not rest:
             lane.state = _GONE
             key = lane.key
             if key is None:
                 del self._keyless[lane]
             else:
                 del self._lanes[key]
-            return items.pop()
+            return item
         lane.state = _READY
         self._ready.append(lane)
-        return items.pop(0) if type(items) is list else items.popleft()  # type: ignore[union-attr]  # a deque
+        lane.head = rest.pop(0) if type(rest) is list else rest.popleft()  # type: ignore[union-attr]  # a deque
+        return item
 
     def hold(self, lane: Lane[T]) -> None:
         """The head must wait before it is handled again: it keeps its place and its key."""
@@ -178,15 +215,15 @@ class KeyedDispatcher(Generic[T]):
         is running stays."""
         if at < self.taken(lane):
             raise RuntimeError(f"lane of key {lane.key!r} is running: its head stays")
-        taken = [lane.items.pop() for _ in range(len(lane.items) - at)]
-        taken.reverse()
+        items = lane.items
+        taken = items[at:]
         self._size -= len(taken)
-        if not lane.items:
+        if not at:
             if lane.state is _READY:
                 self._ready.remove(lane)
-            lane.state = _GONE
             self._keyless.pop(lane, None)
             self._lanes.pop(lane.key, None)
+        lane.refill(items[:at])
         return taken
 
     def taken(self, lane: Lane[T]) -> int:
@@ -198,7 +235,7 @@ class KeyedDispatcher(Generic[T]):
         return [
             item
             for lane in (*self._lanes.values(), *self._keyless)
-            for item in islice(lane.items, self.taken(lane))
+            for item in lane.front(self.taken(lane))
         ]
 
     def drop(self, wanted: Callable[[T], bool]) -> list[T]:
@@ -213,16 +250,14 @@ class KeyedDispatcher(Generic[T]):
             taken += going
             head = items[0]
             gone = set(map(id, going))
-            lane.items = deque(item for item in items if id(item) not in gone)
-            if not lane.items:
-                lane.state = LaneState.GONE
-            elif lane.state is LaneState.HELD and lane.items[0] is not head:
+            lane.refill([item for item in items if id(item) not in gone])
+            if lane.state is LaneState.HELD and lane.head is not head:
                 lane.state = LaneState.READY  # what it waited for is not its head any more
                 self._ready.append(lane)
         if taken:
-            self._lanes = {key: lane for key, lane in self._lanes.items() if lane.items}
-            self._keyless = {lane: None for lane in self._keyless if lane.items}
-            self._ready = deque(lane for lane in self._ready if lane.items)
+            self._lanes = {key: lane for key, lane in self._lanes.items() if len(lane)}
+            self._keyless = {lane: None for lane in self._keyless if len(lane)}
+            self._ready = deque(lane for lane in self._ready if len(lane))
             self._size -= len(taken)
         return taken
 
@@ -232,12 +267,11 @@ class KeyedDispatcher(Generic[T]):
         taken: list[T] = []
         for lane in (*self._lanes.values(), *self._keyless):
             first = self.taken(lane)
-            while len(lane.items) > first:
-                taken.append(lane.items.pop())
-            if not first:
-                lane.state = LaneState.GONE
-        self._lanes = {key: lane for key, lane in self._lanes.items() if lane.items}
-        self._keyless = {lane: None for lane in self._keyless if lane.items}
+            items = lane.items
+            taken += reversed(items[first:])
+            lane.refill(items[:first])
+        self._lanes = {key: lane for key, lane in self._lanes.items() if len(lane)}
+        self._keyless = {lane: None for lane in self._keyless if len(lane)}
         self._ready.clear()
         self._size -= len(taken)
         return taken

@@ -16,7 +16,6 @@ No clock but the one that is given, no I/O, no event loop.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable
-from itertools import islice
 from math import inf
 
 import attrs
@@ -125,7 +124,9 @@ class Gathering(KeyedDispatcher[Message]):
         for lane, messages in bundle.parts:
             if lane.state is not LaneState.HELD:
                 continue
-            left = [m for m, here in zip(messages, lane.items, strict=False) if m is here]
+            left = [
+                m for m, here in zip(messages, lane.front(len(messages)), strict=False) if m is here
+            ]
             if left:
                 parts.append(self._lock(lane, left))
         return Bundle(bundle.topic, parts) if parts else None
@@ -154,7 +155,7 @@ class Gathering(KeyedDispatcher[Message]):
 
     def _front(self, lane: Lane[Message], room: int) -> list[Message]:
         """The messages of a ready lane that one list may hold."""
-        front = list(islice(lane.items, room))
+        front = lane.front(room)
         if self.alone or self._doomed:
             for index, message in enumerate(front):
                 if self._is_alone(message):
@@ -177,7 +178,7 @@ class Gathering(KeyedDispatcher[Message]):
         """Add a message behind all others of its key; returns the key's lane."""
         lane = super().push(key, item)
         self.keep_alone(item)
-        if len(lane.items) == 1:
+        if len(lane) == 1:
             self._note_ready(lane)
         return lane
 
@@ -186,12 +187,12 @@ class Gathering(KeyedDispatcher[Message]):
         width = self._widths.pop(lane, 1)
         if width > 1:
             self._widths[lane] = width - 1
-            items = lane.items
-            item = items.pop(0) if isinstance(items, list) else items.popleft()
+            item = lane.head
+            lane.advance()
             self._size -= 1
         else:
             item = super().finish(lane)
-            if lane.items:
+            if len(lane):
                 self._note_ready(lane)
         self.alone.discard(item)
         return item
@@ -222,7 +223,7 @@ class Gathering(KeyedDispatcher[Message]):
     def split(self, lane: Lane[Message], at: int) -> list[Message]:
         """Take out the messages of one lane from the `at`-th on."""
         taken = super().split(lane, at)
-        if not lane.items:
+        if not len(lane):
             self._deadlines.pop(lane, None)
         self.alone.difference_update(taken)
         return taken

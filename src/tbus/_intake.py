@@ -188,6 +188,7 @@ class Intake:
         topic, group, order = self.topic, self.group, self.options.order
         by_key = order == "key"
         half = self.options.max_in_flight // 2
+        behind = half - 1 if half > 1 else -1
         for delivery in deliveries:
             if delivery.keyed:
                 key = delivery.key
@@ -198,8 +199,8 @@ class Intake:
             if delivery.redelivered:
                 self._look_closer(message)
             if by_key:
-                lane = push(key, message)
-                if len(lane.items) != half or half < 2 or key is None:
+                rest = push(key, message).rest
+                if rest is None or len(rest) != behind or key is None:
                     continue
                 self._emit(KeyBacklog(topic, group, key, half, self.options.max_in_flight))
             elif order == "none":

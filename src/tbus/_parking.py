@@ -156,7 +156,7 @@ class Parking:
         lane = dispatcher.lane(key)
         if lane is not None:
             self._calm(lane)
-            for message in list(lane.items)[dispatcher.taken(lane) :]:
+            for message in lane.items[dispatcher.taken(lane) :]:
                 self._renew(message)
             dispatcher.release(lane)
         return ward
@@ -196,7 +196,7 @@ class Parking:
         self._dispatcher.push(ward.beside or ward.key, message)
 
     def _doom_lane(self, lane: Lane[Message], ward: Ward) -> None:
-        for message in list(lane.items)[self._dispatcher.taken(lane) :]:
+        for message in lane.items[self._dispatcher.taken(lane) :]:
             self._doom(message, f"its key is parked: {ward.reason}")
         self._calm(lane)
         self._dispatcher.release(lane)

@@ -171,9 +171,7 @@ class WorkerPool:
         evicted = [
             w
             for w in self._workers
-            if w.source is source
-            and w.lane is not None
-            and (wanted is None or wanted(w.lane.items[0]))
+            if w.source is source and w.lane is not None and (wanted is None or wanted(w.lane.head))
         ]
         for worker in evicted:
             worker.evict(until)
@@ -361,7 +359,7 @@ class _Worker:
                 self.source = source
                 self.since = now
                 self.lane = lane
-                message = lane.items[0]
+                message = lane.head
                 if source.doomed and message in source.doomed:
                     raise Doomed
                 pool.begun = begun = pool.begun + 1
@@ -407,7 +405,7 @@ class _Worker:
         """Whether this is what runs now, or in the list that does."""
         if self.lane is None:
             return False
-        head = self.lane.items[0]
+        head = self.lane.head
         return head is message or (isinstance(head, Bundle) and message in head.messages)
 
     def open_shields(self) -> Shields:
