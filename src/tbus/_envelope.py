@@ -429,6 +429,10 @@ def _written(payload: object) -> bytes:
         # wherever it wrote a null, the payload is looked through.
         if b"null" in data and _holds_no_number(payload):
             raise ValueError("it has a float that is not finite, and JSON knows none")
+        # A `msgspec.Raw` within goes in as it is, whatever it holds.
+        _read_raw(data)
+        if not data.isascii():
+            data.decode()
     except _UNWRITABLE as error:
         raise InvalidEnvelope(
             f"it has no JSON form: {error}", field="payload", value=_bounded(payload)
