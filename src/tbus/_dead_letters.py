@@ -228,7 +228,7 @@ def read_dead_letter(topic: str, delivery: Delivery) -> DeadLetter | None:
         error=told.get("Error", ""),
         traceback=told.get("Traceback", ""),
         source=told.get("Source", ""),
-        body=delivery.body,
+        body=delivery.encoded(),
         headers=delivery.headers[:start],
         stored_in=topic,
         stored_at=delivery.position,

@@ -397,6 +397,8 @@ def _checked_timestamp(value: datetime) -> datetime:
             )
         if offset.seconds % 60 or offset.microseconds:
             _refuse("timestamp", value, "its zone must be whole minutes from UTC (RFC 3339)")
+    elif value.fold:
+        value = value.replace(fold=0)  # says nothing in UTC, and would not survive the wire
     return value
 
 

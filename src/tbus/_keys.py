@@ -19,9 +19,10 @@ def find_key(delivery: Delivery) -> tuple[str | None, Envelope | None]:
     """The key, or None, and the envelope where it was decoded on the way."""
     if delivery.keyed:
         return delivery.key, None
-    if delivery.body[:1] == b"{":
+    body = delivery.encoded()
+    if body[:1] == b"{":
         try:  # not `suppress`, which takes as long as all the rest of this
-            envelope = Envelope.from_bytes(delivery.body)
+            envelope = Envelope.from_bytes(body)
         except InvalidEnvelope:
             pass
         else:

@@ -87,11 +87,12 @@ class PublishOutcome:
 
 
 class Delivery(msgspec.Struct, eq=False, gc=False):
-    """One message as a transport hands it over: bytes and where they came from.
+    """One message as a transport hands it over: what was published and where it stands.
 
     Attributes:
         position: partition and offset.
-        body: the bytes as published.
+        body: the bytes as published; or, from a transport in this process, the envelope that
+            was published and that nobody has asked the bytes of yet (see `encoded`).
         headers: ordered pairs.
         timestamp: when the broker stored it, in seconds since the epoch.
         key: the key that the transport itself carries (Kafka's record key), or None.
@@ -109,7 +110,7 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
     """
 
     position: Position
-    body: bytes
+    body: bytes | Envelope
     headers: Headers
     timestamp: float
     key: str | None = None
@@ -120,6 +121,13 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
     token: int = 0
     attempts: int = 0
     suspect: bool = False
+
+    def encoded(self) -> bytes:
+        """The bytes as published. Made at most once, and kept in place of the envelope."""
+        body = self.body
+        if isinstance(body, Envelope):
+            body = self.body = body.encode()
+        return body
 
 
 class Message(msgspec.Struct, eq=False, gc=False):
@@ -151,7 +159,11 @@ class Message(msgspec.Struct, eq=False, gc=False):
     @property
     def body(self) -> bytes:
         """The bytes as they were published."""
-        return self.delivery.body
+        body = self.delivery.body
+        if isinstance(body, Envelope):
+            self._decoded = body  # for those who ask for it afterwards
+            return self.delivery.encoded()
+        return body
 
     @property
     def headers(self) -> Headers:
@@ -184,8 +196,10 @@ class Message(msgspec.Struct, eq=False, gc=False):
         """
         decoded = self._decoded
         if decoded is None:
+            body = self.delivery.body
             # Not the error: it would hold those who asked, and so, maybe, this message.
-            decoded = self._decoded = Envelope.from_bytes(self.delivery.body)
+            decoded = body if isinstance(body, Envelope) else Envelope.from_bytes(body)
+            self._decoded = decoded
         return decoded
 
     def shielded(self) -> ShieldedBlock:

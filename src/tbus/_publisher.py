@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
+from datetime import UTC
 from types import TracebackType
 from typing import Any
 
@@ -29,7 +30,7 @@ from ._pace import Pace, Rate
 from ._runtime import OneShot, Runtime
 from ._throttle import Turnstile
 from ._topic import check_topic
-from ._transport import Outgoing, Transport
+from ._transport import Keeper, Outgoing, Transport
 
 SLICE = 0.001
 """Seconds for which `send` goes on without giving the loop to others."""
@@ -130,6 +131,8 @@ class Publisher:
         self.transport = transport
         self.runtime = runtime
         self.timeout = timeout
+        # Who sends at a rate waits for its turn, and takes the long way.
+        self.keeper = transport if rate is None and isinstance(transport, Keeper) else None
         self.turnstile = None if rate is None else Turnstile(Pace(rate, runtime.clock()), runtime)
         self.known_topics: set[str] = set()
         self.progressed: float | None = None
@@ -192,6 +195,19 @@ class Publisher:
             body if type(body) is Envelope else None,
         )
 
+    def keep(self, topic: str, envelope: Envelope) -> Receipt | None:
+        """Have an envelope stored as it is, with nothing beside it. None: nothing was, for there
+        is no `keeper`, or it cannot; or the envelope has a zone that reading it would tell in
+        other words."""
+        keeper = self.keeper
+        if keeper is None or envelope.timestamp.tzinfo is not UTC:
+            return None
+        now = self.runtime.clock()
+        receipt = keeper.keep_nowait(topic, envelope, now)
+        if receipt is not None:
+            self.progressed = now
+        return receipt
+
     async def publish(
         self,
         topic: str,
@@ -202,6 +218,15 @@ class Publisher:
         timeout: float | None = None,
     ) -> Receipt:
         """Publish one event and wait for its outcome; see `Bus.publish`."""
+        if (
+            self.keeper is not None and type(body) is Envelope and key is None and id is None
+            and timeout is None and not headers and topic in self.known_topics
+        ):  # fmt: skip
+            await self.runtime.checkpoint_if_cancelled()
+            receipt = self.keep(topic, body)
+            if receipt is not None:
+                await self.runtime.checkpoint()
+                return receipt
         waiter = _Waiter(self.runtime.parking())
         outgoing = self.prepare(waiter.resolve, topic, body, key, headers, id, timeout)
         turnstile = self.turnstile
@@ -377,6 +402,14 @@ class PipelinedPublisher:
             and not headers
             and topic in publisher.known_topics
         ):  # most are: then nothing is left to be checked
+            if publisher.keeper is not None and not self._unresolved and not self._failures:
+                receipt = publisher.keep(topic, body)
+                if receipt is not None:
+                    self._sent += 1
+                    self._stored += 1
+                    if self._successes is not None:
+                        self._note_success(body.event_id, topic, receipt)
+                    return body.event_id
             outgoing = Outgoing(
                 topic, body.encode(), body.aggregate_id, (), body.event_id, publisher.timeout,
                 self._resolve, body,
@@ -443,8 +476,8 @@ class PipelinedPublisher:
             self._stored += 1
             if not self._unresolved or not self._stored & LOOK_AT_CLOCK:
                 self._publisher.progressed = self._runtime.clock()
-            if self._successes is not None and len(self._successes) < self._max_in_flight:
-                self._successes.append(PublishOutcome(outgoing.id, outgoing.topic, result))
+            if self._successes is not None:
+                self._note_success(outgoing.id, outgoing.topic, result)
         else:
             self._failed += 1
             self._failures.append(PublishOutcome(outgoing.id, outgoing.topic, error=result))
@@ -455,6 +488,12 @@ class PipelinedPublisher:
             self._room = None
         if self._news is not None:
             self._tell()
+
+    def _note_success(self, event_id: str, topic: str, receipt: Receipt) -> None:
+        assert self._successes is not None
+        if len(self._successes) < self._max_in_flight:
+            self._successes.append(PublishOutcome(event_id, topic, receipt))
+        self._tell()
 
     def _tell(self) -> None:
         if self._news is not None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import attrs
 import msgspec
@@ -297,3 +297,24 @@ class Transport(Protocol):
 
     def holdings(self) -> list[Holding]:
         """Everything this transport holds now."""
+
+
+@runtime_checkable
+class Keeper(Protocol):
+    """What a transport in this process can do besides: keep an envelope as it is.
+
+    Nobody needs the bytes then until somebody asks for them, and the outcome is known at once.
+    """
+
+    def keep_nowait(self, topic: str, envelope: Envelope, now: float) -> Receipt | None:
+        """Store an envelope under its own key and id, without headers.
+
+        Args:
+            topic: one that exists, or nothing is stored.
+            envelope: its time must be in UTC itself, so that who reads it finds what those
+                would find who read its encoding.
+            now: by the loop's clock.
+
+        Returns:
+            The outcome; None if nothing was stored, and it is `send_nowait` that can tell why.
+        """

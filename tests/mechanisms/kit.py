@@ -62,13 +62,13 @@ class HandFeed:
         self.reader = reader
 
     def settle(self, delivery: Delivery, verdict: Verdict) -> None:
-        self.settled.append((delivery.body.decode(), verdict))
+        self.settled.append((delivery.encoded().decode(), verdict))
 
     def note_attempts(self, delivery: Delivery, attempts: int) -> None:
-        self.attempts[delivery.body.decode()] = attempts
+        self.attempts[delivery.encoded().decode()] = attempts
 
     def begin(self, delivery: Delivery, begun: Callable[[], None]) -> None:
-        self.begun.append((delivery.body.decode(), begun))
+        self.begun.append((delivery.encoded().decode(), begun))
 
     def stop(self) -> None:
         self.stopped = True

@@ -53,7 +53,7 @@ class Rig:
         found: list[str] = []
         with trio.move_on_after(1):
             while True:
-                found += [delivery.body.decode() for delivery in await feed.receive()]
+                found += [delivery.encoded().decode() for delivery in await feed.receive()]
         await feed.aclose()
         return found
 

@@ -93,4 +93,4 @@ def finish(feed: Feed, deliveries: Sequence[Delivery]) -> None:
 
 def bodies(deliveries: Sequence[Delivery]) -> str:
     """One character for every delivery."""
-    return "".join(delivery.body.decode() for delivery in deliveries)
+    return "".join(delivery.encoded().decode() for delivery in deliveries)

@@ -17,7 +17,8 @@ class PartitionLog:
     """What one partition holds. Offsets below `first` are gone, `end` is the next one.
 
     A message is stored as what its readers are handed the first time they get it, so that
-    reading makes nothing: one object for all of them, which nobody changes.
+    reading makes nothing: one object for all of them, which nobody changes, but that an
+    envelope gives way to its bytes when somebody asks for those.
 
     Attributes:
         rows: the messages; who stores one appends it, with `end` as its position.

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 from zlib import crc32
 
 from ..._config import MemoryOptions
-from ..._errors import ConfigurationError, PublishRefused, TbusError
-from ..._message import Delivery, Position, Receipt
+from ..._envelope import Envelope
+from ..._errors import ConfigurationError, PublishRefused
+from ..._message import Delivery, Headers, Position, Receipt
 from ..._topic import TopicOptions
 from ..._transport import FeedRequest, Lag, Outgoing, PartitionLag, Start
 from ._group import Group
 from ._log import FIRST_EPOCH, PartitionLog
 from ._share import Share
+
+_FRAME: Final = 128
+"""Bytes of an envelope's encoding besides the texts that are counted: not many more or fewer."""
 
 
 class DuplicateWindow:
@@ -38,10 +43,15 @@ class DuplicateWindow:
             self._turned = now
         return self._turned + self.window
 
-    def is_repeat(self, row: Delivery, found: Delivery) -> bool:
+    def is_repeat(self, timestamp: float, found: Delivery) -> bool:
         """Whether a message comes within the window after another one with its id."""
         # A microsecond of slack: these seconds since 1970 are no finer than that.
-        return row.timestamp - found.timestamp < self.window - 1e-6
+        return timestamp - found.timestamp < self.window - 1e-6
+
+    def knows(self, event_id: str, timestamp: float) -> bool:
+        """Whether a message with this id would be a repeat."""
+        found = self.recent.get(event_id) or self.earlier.get(event_id)
+        return found is not None and self.is_repeat(timestamp, found)
 
 
 class TopicStore:
@@ -84,16 +94,44 @@ class TopicStore:
 
     # --- storing ---
 
-    def store(self, outgoing: Outgoing, now: float) -> Receipt | TbusError:
+    def store(self, outgoing: Outgoing, now: float) -> Receipt | PublishRefused:
         """Store an event, once within the window; a full topic refuses it."""
-        if now >= self._look_again:
-            self.expire(now)
         key = outgoing.key
         body = outgoing.body
-        size = len(body) if key is None else len(body) + len(key)
         headers = outgoing.headers
+        size = len(body) if key is None else len(body) + len(key)
         for header, value in headers:
             size += len(header) + len(value)
+        if self._is_limited:
+            self.expire_if_due(now)
+            if not self._has_room(size) and not self._known.knows(outgoing.id, now + self._epoch):
+                return self._refuse(size)
+        return self._put(outgoing.id, key, body, headers, size, now)
+
+    def keep(self, envelope: Envelope, now: float) -> Receipt | None:
+        """Store an envelope as it is, under its own key and id. In a topic with limits, where its
+        exact size counts, nothing."""
+        if self._is_limited:
+            return None
+        key = envelope.aggregate_id
+        event_id = envelope.event_id
+        size = (
+            _FRAME + 2 * len(key) + len(event_id) + len(envelope.event_type)
+            + len(envelope.payload) + len(envelope.trace_id) + len(envelope.correlation_id)
+        )  # fmt: skip
+        return self._put(event_id, key, envelope, (), size, now)
+
+    def _put(
+        self,
+        event_id: str,
+        key: str | None,
+        body: bytes | Envelope,
+        headers: Headers,
+        size: int,
+        now: float,
+    ) -> Receipt:
+        if now >= self._look_again:
+            self.expire(now)
         partition = 0 if self._is_single else self._partition_of(key)
         log = self.logs[partition]
         rows = log.rows
@@ -103,19 +141,15 @@ class TopicStore:
         )  # fmt: skip
         known = self._known
         recent = known.recent
-        event_id = outgoing.id
         found = recent.setdefault(event_id, row)
         if found is row and known.earlier:
             found = known.earlier.get(event_id, row)
         if found is not row:
-            if known.is_repeat(row, found):
+            if known.is_repeat(row.timestamp, found):
                 if recent[event_id] is row:
                     del recent[event_id]
                 return Receipt(self.name, found.position, True)
             recent[event_id] = row
-        if self._is_limited and not self._has_room(size):
-            del recent[event_id]
-            return self._refuse(size)
         rows.append(row)
         self.messages += 1
         self.bytes += size

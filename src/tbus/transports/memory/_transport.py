@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from ..._config import BusConfig
+from ..._envelope import Envelope
 from ..._errors import ConsumerGone, TransportLost
 from ..._events import Connected, ConnectionLost, FeedReset, TopicMade
+from ..._message import Receipt
 from ..._runtime import OneShot, Runtime, current_runtime
 from ..._timers import Timer, Timers
 from ..._topic import Strategy, TopicOptions
@@ -58,6 +60,12 @@ class MemoryTransport:
             outgoing.on_outcome(outgoing, topic.store(outgoing, self._clock()))
         else:
             self._sender.send(outgoing)
+
+    def keep_nowait(self, topic: str, envelope: Envelope, now: float) -> Receipt | None:
+        """Store an envelope as it is, unless a fault, a limit or a topic that does not exist is
+        in the way."""
+        store = self._topics.get(topic)
+        return store.keep(envelope, now) if store is not None and self._sender.is_plain else None
 
     async def flush(self) -> None:
         """Wait until every event taken has its outcome."""
