@@ -46,6 +46,7 @@ from ._committer import Committer
 from ._errors import LOST, describe, translated
 from ._fetching import Fetching
 from ._offsets import Offsets
+from ._reading import read_answers
 from ._share import Share
 from ._topic_consumer import TopicConsumer
 
@@ -132,6 +133,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             auto_offset_reset="none",
             isolation_level="read_committed",
         )
+        read_answers(self._client._client)
         self._fetching = Fetching(self._client, self._offsets, self.topics)
 
     async def _start_client(self) -> None:

@@ -21,6 +21,7 @@ from aiokafka.structs import TopicPartition
 from ..._config import KafkaOptions
 from ._clients import client_options, close_client, start_client
 from ._errors import LOST, describe
+from ._reading import read_answers
 
 logger = logging.getLogger("tbus.kafka")
 
@@ -157,7 +158,7 @@ class Producers:
 
     def _make(self) -> AIOKafkaProducer:
         compression = self._options.compression
-        return AIOKafkaProducer(
+        producer = AIOKafkaProducer(
             **client_options(self._options, self._name),
             enable_idempotence=self._idempotent,
             acks="all",
@@ -165,3 +166,5 @@ class Producers:
             max_batch_size=BATCH_BYTES,
             max_request_size=2 * BATCH_BYTES,
         )
+        read_answers(producer.client)
+        return producer

@@ -18,6 +18,7 @@ from ._clients import client_options, close_client, start_client
 from ._errors import LOST, translated
 from ._fetching import Fetching
 from ._offsets import Offsets
+from ._reading import read_answers
 from ._share import Share
 from ._topic_consumer import TopicConsumer
 
@@ -52,6 +53,7 @@ class SoloReader:
             auto_offset_reset="none",
             isolation_level="read_committed",
         )
+        read_answers(self._client._client)
         self._offsets = offsets
         self._topics: dict[str, TopicConsumer] = {}
         self._fetching = Fetching(self._client, self._offsets, self._topics)
