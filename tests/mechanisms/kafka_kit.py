@@ -68,6 +68,9 @@ class HandProducer:
         self.answers.append(answer)
         return answer
 
+    def send(self) -> None:
+        """What was stored was sent."""
+
     def answer(self, number: int = -1) -> None:
         """It is stored."""
         part = TopicPartition("t", self.partitions[number])

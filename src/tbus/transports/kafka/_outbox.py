@@ -276,6 +276,7 @@ class Outbox:
         for lane in ready:
             if not lane.busy:
                 self._send(lane, producer)
+        producer.send()
 
     async def _wait_producer(self) -> None:
         """Wait for a producer that knows the topics in use, then send what was delayed for it."""

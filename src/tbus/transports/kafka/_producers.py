@@ -22,6 +22,7 @@ from ..._config import KafkaOptions
 from ._clients import client_options, close_client, start_client
 from ._errors import LOST, describe
 from ._reading import read_answers
+from ._sending import Sending
 
 logger = logging.getLogger("tbus.kafka")
 
@@ -35,20 +36,18 @@ CLOSE_WAIT = 0.2
 class Producer:
     """One producer of aiokafka's, and how many batches it has in flight."""
 
-    def __init__(self, client: AIOKafkaProducer) -> None:
+    def __init__(self, client: AIOKafkaProducer, start: Callable[..., None]) -> None:
         self.client = client
         self.in_flight = 0
         self.retired = False
+        self._sending = Sending(client, start)
 
     def batch(self) -> Any:
         """An empty batch to fill."""
         return self.client.create_batch()
 
     def store(self, batch: Any, partition: TopicPartition) -> asyncio.Future[Any]:
-        """Send a batch; one of each partition at a time.
-
-        The client's own `send_batch` is this and a wait for the batch before, which there is
-        not; it would take a task, and two passes of the loop.
+        """Take a batch, which goes out with the next `send`; one of each partition at a time.
 
         Returns:
             What the broker answers. Its `offset` is the first record's, or -1 where the broker
@@ -57,12 +56,15 @@ class Producer:
         accumulator = self.client._message_accumulator
         failure = accumulator._exception
         if failure is None and not accumulator._closed:
-            sent = accumulator._append_batch(batch, partition)
-            answer: asyncio.Future[Any] = sent.future
+            answer = self._sending.store(batch, partition)
         else:
             answer = asyncio.get_running_loop().create_future()
             answer.set_exception(failure or kafka.ProducerClosed())
         return answer
+
+    def send(self) -> None:
+        """Send what was stored."""
+        self._sending.send()
 
     async def close(self) -> None:
         """Close it, whatever state it is in."""
@@ -138,7 +140,7 @@ class Producers:
     async def _open(self) -> None:
         attempt = 0
         while not self._closing:
-            producer = Producer(self._make())
+            producer = Producer(self._make(), self._start)
             started = False
             try:
                 await start_client(producer.client.start)
