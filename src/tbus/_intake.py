@@ -46,8 +46,14 @@ from ._transport import Emit, EndOfFeed, Feed, Guarantee, Order, Verdict
 
 _DONE = Verdict.DONE  # looking a member up in its class takes as long as a call
 
-HAND_OVER = 128
-"""Messages that the pull loop hands over before it gives the loop to others."""
+SLICE = 0.001
+"""Seconds for which the pull loop hands over before it gives the loop to others."""
+
+HAND_OVER = 1024
+"""The same in messages, for clocks that stand still (virtual time)."""
+
+_LOOK = 128
+"""Messages between two looks at the clock: a pass of the loop costs as much as twenty of them."""
 
 
 @attrs.frozen
@@ -165,17 +171,20 @@ class Intake:
         Raises:
             TbusError: the feed cannot go on.
         """
+        clock = self._runtime.clock
         while True:
             try:
                 deliveries = await self.feed.receive()
             except EndOfFeed:
                 return
-            for start in range(0, len(deliveries), HAND_OVER):
-                if start:
+            began = clock()
+            for start in range(0, len(deliveries), _LOOK):
+                if start and (clock() - began > SLICE or not start % HAND_OVER):
                     await self._runtime.checkpoint()
+                    began = clock()
                 if self._draining:
                     break  # what is not handed out is given back when the feed closes
-                slice_ = deliveries[start : start + HAND_OVER]
+                slice_ = deliveries[start : start + _LOOK]
                 if start and self._gone:  # partitions may have gone meanwhile
                     slice_ = [one for one in slice_ if not self._leaving.has_left(one)]
                 self._hand_over(slice_)

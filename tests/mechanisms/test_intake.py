@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import attrs
@@ -64,6 +65,7 @@ class Rig:
         self.buried: list[tuple[str, str, str]] = []
         self.bury_errors: list[Exception] = []
         self.before_return: Callable[[Message], Any] | None = None
+        self.before_ready: Callable[[], object] | None = None
         self.intake: Intake
         self.pool: WorkerPool
         self.subscription: HandlerSource
@@ -79,10 +81,15 @@ class Rig:
         )
         self.intake = intake_type(self.options)(
             "t", "g", self.feed, self.options, runtime=runtime, timers=timers,
-            emit=self.events.append, bury=self.bury, on_ready=self.subscription.on_ready,
+            emit=self.events.append, bury=self.bury, on_ready=self.on_ready,
         )  # fmt: skip
         self.subscription.attach(self.intake)
         nursery.start_soon(self.intake.run)
+
+    def on_ready(self) -> None:
+        if self.before_ready is not None:
+            self.before_ready()
+        self.subscription.on_ready()
 
     async def handle(self, message: Message) -> None:
         self.runs.append((text(message), message.attempt, trio.current_time()))
@@ -155,6 +162,29 @@ async def test_a_large_batch_is_handed_over_in_helpings(autojump_clock: MockCloc
         rig.give(*map(str, range(3 * HAND_OVER)), key=None)
         await wait_all_tasks_blocked()
         assert len(rig.feed.settled) == 3 * HAND_OVER
+
+
+@pytest.mark.parametrize(("taking", "at_once"), [(0.0, HAND_OVER), (0.0004, 3 * 128), (0.002, 128)])
+async def test_handing_over_gives_the_loop_to_others_after_a_millisecond(
+    autojump_clock: MockClock, taking: float, at_once: int
+) -> None:
+    """128 messages take so long."""
+    seen = [0]
+
+    class Passes(trio.abc.Instrument):
+        def before_io_wait(self, timeout: float) -> None:
+            seen.append(len(rig.intake.dispatcher))
+
+    async with open_rig(concurrency=1) as rig:
+        release = trio.Event()
+        rig.before_return = lambda _: release.wait()
+        rig.before_ready = lambda: autojump_clock.jump(taking)
+        rig.give(*map(str, range(2 * HAND_OVER)), key=None)
+        trio.lowlevel.add_instrument(passes := Passes())
+        await wait_all_tasks_blocked()
+        trio.lowlevel.remove_instrument(passes)
+    assert seen[-1] == 2 * HAND_OVER
+    assert max(after - before for before, after in pairwise(seen)) == at_once
 
 
 @pytest.mark.parametrize(
