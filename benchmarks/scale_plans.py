@@ -117,8 +117,10 @@ AXES: Mapping[str, Axis] = {
             "The rate rises in a line, half a thousand a second for each handler, and bends where"
             " our core is busy: a handler that waits costs a timer and two switches of Trio's. More"
             " handlers than that only wait for the core, and take their memory: a task each. From a"
-            " thousand on the rate falls: so does that of as many bare Trio tasks, which sleep in"
-            " one heap of deadlines, but less steeply than ours, and why is not known yet.",
+            " thousand on the rate falls, as does that of as many bare Trio tasks: what sleeps that"
+            " long outlives the young generations of Python's garbage collector, so that it goes"
+            " through all there is every few thousand messages, a third of our time; and so many"
+            " tasks do not fit the core's caches.",
         ),
         Axis(
             "size",

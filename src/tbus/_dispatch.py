@@ -11,7 +11,7 @@ The laws:
    no hashing into a fixed number of lanes.
 5. A message without a key is alone in a lane of its own.
 
-Pure: no clock, no I/O, no event loop. Every call but `drop` and `clear` is O(1).
+Pure: no clock, no I/O, no event loop. Every call but `split`, `drop` and `clear` is O(1).
 """
 
 from __future__ import annotations
