@@ -195,19 +195,6 @@ class Publisher:
             body if type(body) is Envelope else None,
         )
 
-    def keep(self, topic: str, envelope: Envelope) -> Receipt | None:
-        """Have an envelope stored as it is, with nothing beside it. None: nothing was, for there
-        is no `keeper`, or it cannot; or the envelope has a zone that reading it would tell in
-        other words."""
-        keeper = self.keeper
-        if keeper is None or envelope.timestamp.tzinfo is not UTC:
-            return None
-        now = self.runtime.clock()
-        receipt = keeper.keep_nowait(topic, envelope, now)
-        if receipt is not None:
-            self.progressed = now
-        return receipt
-
     async def publish(
         self,
         topic: str,
@@ -221,12 +208,15 @@ class Publisher:
         if (
             self.keeper is not None and type(body) is Envelope and key is None and id is None
             and timeout is None and not headers and topic in self.known_topics
+            and body.timestamp.tzinfo is UTC
         ):  # fmt: skip
             await self.runtime.checkpoint_if_cancelled()
-            receipt = self.keep(topic, body)
-            if receipt is not None:
+            now = self.runtime.clock()
+            position = self.keeper.keep_nowait(topic, body, now)
+            if position is not None:
+                self.progressed = now
                 await self.runtime.checkpoint()
-                return receipt
+                return Receipt(topic, position)
         waiter = _Waiter(self.runtime.parking())
         outgoing = self.prepare(waiter.resolve, topic, body, key, headers, id, timeout)
         turnstile = self.turnstile
@@ -339,7 +329,7 @@ class PipelinedPublisher:
         self._unresolved: set[Outgoing] = set()
         self._entering = 0
         """How many have room and wait for their turn."""
-        self._sent = self._stored = self._failed = 0
+        self._kept = self._sent = self._stored = self._failed = 0  # kept: not in the other two
         self._failures: deque[PublishOutcome] = deque()
         self._successes: deque[PublishOutcome] | None = None
         self._room: OneShot | None = None
@@ -352,7 +342,11 @@ class PipelinedPublisher:
     def statistics(self) -> PublisherStatistics:
         """What it has done so far."""
         return PublisherStatistics(
-            self._sent, self._stored, self._failed, len(self._unresolved), len(self._failures)
+            self._kept + self._sent,
+            self._kept + self._stored,
+            self._failed,
+            len(self._unresolved),
+            len(self._failures),
         )
 
     async def send(
@@ -402,13 +396,18 @@ class PipelinedPublisher:
             and not headers
             and topic in publisher.known_topics
         ):  # most are: then nothing is left to be checked
-            if publisher.keeper is not None and not self._unresolved and not self._failures:
-                receipt = publisher.keep(topic, body)
-                if receipt is not None:
-                    self._sent += 1
-                    self._stored += 1
+            keeper = publisher.keeper
+            if (
+                keeper is not None and not self._unresolved and not self._failures
+                and body.timestamp.tzinfo is UTC
+            ):  # fmt: skip
+                now = runtime.clock()
+                position = keeper.keep_nowait(topic, body, now)
+                if position is not None:
+                    publisher.progressed = now
+                    self._kept += 1
                     if self._successes is not None:
-                        self._note_success(body.event_id, topic, receipt)
+                        self._note_success(body.event_id, topic, Receipt(topic, position))
                     return body.event_id
             outgoing = Outgoing(
                 topic, body.encode(), body.aggregate_id, (), body.event_id, publisher.timeout,

@@ -306,7 +306,7 @@ class Keeper(Protocol):
     Nobody needs the bytes then until somebody asks for them, and the outcome is known at once.
     """
 
-    def keep_nowait(self, topic: str, envelope: Envelope, now: float) -> Receipt | None:
+    def keep_nowait(self, topic: str, envelope: Envelope, now: float) -> Position | None:
         """Store an envelope under its own key and id, without headers.
 
         Args:
@@ -316,5 +316,5 @@ class Keeper(Protocol):
             now: by the loop's clock.
 
         Returns:
-            The outcome; None if nothing was stored, and it is `send_nowait` that can tell why.
+            Where it stands; None if nothing was stored, and it is `send_nowait` that tells why.
         """

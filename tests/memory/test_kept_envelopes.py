@@ -129,16 +129,16 @@ async def test_outcomes_and_statistics_count_it_like_any_other(autojump_clock: M
 
             nursery.start_soon(note)
             await wait_all_tasks_blocked()
-            for one in sent:
+            for one in [*sent, sent[2]]:
                 await trio.sleep(1)
                 await publisher.send("t", one)
             statistics = publisher.statistics()
-        assert (statistics.sent, statistics.stored, statistics.in_flight) == (5, 5, 0)
+        assert (statistics.sent, statistics.stored, statistics.in_flight) == (6, 6, 0)
         assert bus.health().last_progress == 0
-    assert [(one.event_id, one.success) for one in outcomes] == [
-        (one.event_id, True) for one in sent
-    ]
-    assert [cast(Receipt, one.receipt).position.offset for one in outcomes] == [1, 2, 3, 4, 5]
+    assert [one.event_id for one in outcomes] == [one.event_id for one in [*sent, sent[2]]]
+    receipts = [cast(Receipt, one.receipt) for one in outcomes]
+    assert [one.position.offset for one in receipts] == [1, 2, 3, 4, 5, 3]
+    assert [one.duplicate for one in receipts] == [False] * 5 + [True]
 
 
 async def test_what_waits_for_the_broker_is_stored_before_what_is_sent_afterwards(
@@ -182,6 +182,18 @@ async def test_a_topic_with_a_limit_counts_its_bytes_to_the_last_one() -> None:
             await send(bus, event(3))
         with pytest.raises(PublishFailed):
             await send(bus, event(3))
+
+
+async def test_a_limit_that_comes_later_counts_what_is_there() -> None:
+    one = event()
+    async with open_bus("memory://") as bus:
+        await send(bus, event(1), event(2), event(3))
+        await bus.configure_topic("t", TopicOptions(max_bytes=4 * len(one.encode())))
+        with pytest.raises(PublishFailed, match="would exceed max_bytes"):
+            await send(bus, event(4), event(5))
+        await bus.configure_topic("t", TopicOptions(max_messages=5))
+        with pytest.raises(PublishFailed, match="max_messages=5 is reached"):
+            await send(bus, event(4), event(5), event(6))
 
 
 async def test_handlers_have_no_more_bytes_at_once_than_their_bus_allows(

@@ -72,6 +72,10 @@ class PartitionLog:
             self.base = first
         return first - before, size
 
+    def count_bytes(self) -> int:
+        """What its messages count together."""
+        return sum([row.size for row in self.rows[self.first - self.base :]])
+
     def oldest(self) -> float | None:
         """When the oldest message was stored."""
         return self.stored_at(self.first) if self.first < self.end else None

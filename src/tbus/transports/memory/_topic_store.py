@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Final
 from zlib import crc32
 
 from ..._config import MemoryOptions
@@ -15,9 +14,6 @@ from ..._transport import FeedRequest, Lag, Outgoing, PartitionLag, Start
 from ._group import Group
 from ._log import FIRST_EPOCH, PartitionLog
 from ._share import Share
-
-_FRAME: Final = 128
-"""Bytes of an envelope's encoding besides the texts that are counted: not many more or fewer."""
 
 
 class DuplicateWindow:
@@ -48,6 +44,10 @@ class DuplicateWindow:
         # A microsecond of slack: these seconds since 1970 are no finer than that.
         return timestamp - found.timestamp < self.window - 1e-6
 
+    def at(self, event_id: str) -> Delivery:
+        """The last message with an id that was stored within the window."""
+        return self.recent.get(event_id) or self.earlier[event_id]
+
     def knows(self, event_id: str, timestamp: float) -> bool:
         """Whether a message with this id would be a repeat."""
         found = self.recent.get(event_id) or self.earlier.get(event_id)
@@ -69,8 +69,6 @@ class TopicStore:
         self.is_gone = False
         self.logs = [PartitionLog(partition) for partition in range(options.partitions)]
         self._is_single = options.partitions == 1
-        self.messages = 0
-        self.bytes = 0
         self._epoch = epoch
         self._limits = limits
         self._groups: dict[str, Group] = {}
@@ -88,7 +86,10 @@ class TopicStore:
         # The topic's own limit, else the broker's, else none.
         self._max_messages = options.max_messages or self._limits.max_messages or math.inf
         self._max_bytes = options.max_bytes or self._limits.max_bytes or math.inf
-        self._is_limited = min(self._max_messages, self._max_bytes) < math.inf
+        self.is_limited = min(self._max_messages, self._max_bytes) < math.inf
+        # Counted on from here while there is a limit.
+        self._messages = sum(len(log) for log in self.logs)
+        self._bytes = sum(log.count_bytes() for log in self.logs) if self.is_limited else 0
         self._known.window = options.duplicate_window
         self._look_again = -math.inf
 
@@ -102,26 +103,16 @@ class TopicStore:
         size = len(body) if key is None else len(body) + len(key)
         for header, value in headers:
             size += len(header) + len(value)
-        if self._is_limited:
+        if self.is_limited:
             self.expire_if_due(now)
             if not self._has_room(size) and not self._known.knows(outgoing.id, now + self._epoch):
                 return self._refuse(size)
-        return self._put(outgoing.id, key, body, headers, size, now)
+        stored = self.put(outgoing.id, key, body, headers, size, now)
+        if stored is None:
+            return Receipt(self.name, self._known.at(outgoing.id).position, True)
+        return Receipt(self.name, stored)
 
-    def keep(self, envelope: Envelope, now: float) -> Receipt | None:
-        """Store an envelope as it is, under its own key and id. In a topic with limits, where its
-        exact size counts, nothing."""
-        if self._is_limited:
-            return None
-        key = envelope.aggregate_id
-        event_id = envelope.event_id
-        size = (
-            _FRAME + 2 * len(key) + len(event_id) + len(envelope.event_type)
-            + len(envelope.payload) + len(envelope.trace_id) + len(envelope.correlation_id)
-        )  # fmt: skip
-        return self._put(event_id, key, envelope, (), size, now)
-
-    def _put(
+    def put(
         self,
         event_id: str,
         key: str | None,
@@ -129,7 +120,8 @@ class TopicStore:
         headers: Headers,
         size: int,
         now: float,
-    ) -> Receipt:
+    ) -> Position | None:
+        """Store an event, limits or no; tells where. None: it is a repeat."""
         if now >= self._look_again:
             self.expire(now)
         partition = 0 if self._is_single else self._partition_of(key)
@@ -148,26 +140,27 @@ class TopicStore:
             if known.is_repeat(row.timestamp, found):
                 if recent[event_id] is row:
                     del recent[event_id]
-                return Receipt(self.name, found.position, True)
+                return None
             recent[event_id] = row
         rows.append(row)
-        self.messages += 1
-        self.bytes += size
+        if self.is_limited:
+            self._messages += 1
+            self._bytes += size
         for share in self._readers[partition]:
             owner = share.owner
             if owner is None or owner.is_waiting:
                 share.notify()
-        return Receipt(self.name, position)
+        return position
 
     def _has_room(self, size: int) -> bool:
-        return self.messages < self._max_messages and self.bytes + size <= self._max_bytes
+        return self._messages < self._max_messages and self._bytes + size <= self._max_bytes
 
     def _refuse(self, size: int) -> PublishRefused:
-        if self.messages >= self._max_messages:
+        if self._messages >= self._max_messages:
             full = f"max_messages={self._max_messages} is reached"
         else:
             full = (
-                f"{self.bytes} bytes are stored, and {size} more"
+                f"{self._bytes} bytes are stored, and {size} more"
                 f" would exceed max_bytes={self._max_bytes}"
             )
         return PublishRefused(
@@ -196,8 +189,8 @@ class TopicStore:
         oldest = now + self._epoch
         for log in self.logs:
             messages, size = log.take_older_than(limit)
-            self.messages -= messages
-            self.bytes -= size
+            self._messages -= messages
+            self._bytes -= size
             oldest = min(oldest, log.oldest() or oldest)
         self._look_again = min(oldest - self._epoch + self._age, self._known.turn(now))
 
