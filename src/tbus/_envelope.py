@@ -330,6 +330,25 @@ class Envelope:
             ) from error
 
 
+# What is kept in this process is kept without the object: the garbage collector does not look at a
+# dict of texts and numbers, and would look through thousands of envelopes again and again.
+
+Fields = dict[str, Any]
+"""The fields of an envelope. Nothing in it is to be changed: the envelope may have the same."""
+
+
+def fields_of(envelope: Envelope) -> Fields:
+    """What is to be kept of an envelope."""
+    return envelope.__dict__
+
+
+def envelope_of(fields: Fields) -> Envelope:
+    """The envelope again."""
+    self = object.__new__(Envelope)
+    object.__setattr__(self, "__dict__", fields)
+    return self
+
+
 _LESS, _MORE, _AND = b"<>&"
 
 # --- checks ------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import attrs
 import msgspec
 
-from ._envelope import Envelope
+from ._envelope import Envelope, Fields, envelope_of
 from ._errors import TbusError
 from ._shield import ShieldedBlock
 
@@ -91,8 +91,8 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
 
     Attributes:
         position: partition and offset.
-        body: the bytes as published; or, from a transport in this process, the envelope that
-            was published and that nobody has asked the bytes of yet (see `encoded`).
+        body: the bytes as published; or, from a transport in this process, the fields of the
+            envelope that was published, if nobody has asked for its bytes yet (see `encoded`).
         headers: ordered pairs.
         timestamp: when the broker stored it, in seconds since the epoch.
         key: the key that the transport itself carries (Kafka's record key), or None.
@@ -110,7 +110,7 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
     """
 
     position: Position
-    body: bytes | Envelope
+    body: bytes | Fields
     headers: Headers
     timestamp: float
     key: str | None = None
@@ -123,10 +123,10 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
     suspect: bool = False
 
     def encoded(self) -> bytes:
-        """The bytes as published. Made at most once, and kept in place of the envelope."""
+        """The bytes as published. Made at most once, and kept in place of the fields."""
         body = self.body
-        if isinstance(body, Envelope):
-            body = self.body = body.encode()
+        if isinstance(body, dict):
+            body = self.body = envelope_of(body).encode()
         return body
 
 
@@ -160,8 +160,8 @@ class Message(msgspec.Struct, eq=False, gc=False):
     def body(self) -> bytes:
         """The bytes as they were published."""
         body = self.delivery.body
-        if isinstance(body, Envelope):
-            self._decoded = body  # for those who ask for it afterwards
+        if isinstance(body, dict):
+            self._decoded = envelope_of(body)  # for those who ask for it afterwards
             return self.delivery.encoded()
         return body
 
@@ -198,7 +198,7 @@ class Message(msgspec.Struct, eq=False, gc=False):
         if decoded is None:
             body = self.delivery.body
             # Not the error: it would hold those who asked, and so, maybe, this message.
-            decoded = body if isinstance(body, Envelope) else Envelope.from_bytes(body)
+            decoded = envelope_of(body) if isinstance(body, dict) else Envelope.from_bytes(body)
             self._decoded = decoded
         return decoded
 

@@ -6,7 +6,7 @@ import math
 from zlib import crc32
 
 from ..._config import MemoryOptions
-from ..._envelope import Envelope
+from ..._envelope import Fields
 from ..._errors import ConfigurationError, PublishRefused
 from ..._message import Delivery, Headers, Position, Receipt
 from ..._topic import TopicOptions
@@ -116,7 +116,7 @@ class TopicStore:
         self,
         event_id: str,
         key: str | None,
-        body: bytes | Envelope,
+        body: bytes | Fields,
         headers: Headers,
         size: int,
         now: float,

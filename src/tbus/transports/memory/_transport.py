@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from ..._config import BusConfig
-from ..._envelope import Envelope
+from ..._envelope import Envelope, fields_of
 from ..._errors import ConsumerGone, TransportLost
 from ..._events import Connected, ConnectionLost, FeedReset, TopicMade
 from ..._message import Position
@@ -71,14 +71,14 @@ class MemoryTransport:
         store = self._topics.get(topic)
         if store is None or store.is_limited or not self._sender.is_plain:
             return None
-        fields = envelope.__dict__  # a third faster than attribute by attribute
+        fields = fields_of(envelope)  # a third faster than attribute by attribute
         key = fields["aggregate_id"]
         event_id = fields["event_id"]
         size = (
             _FRAME + 2 * len(key) + len(event_id) + len(fields["event_type"])
             + len(fields["payload"]) + len(fields["trace_id"]) + len(fields["correlation_id"])
         )  # fmt: skip
-        return store.put(event_id, key, envelope, (), size, now)
+        return store.put(event_id, key, fields, (), size, now)
 
     async def flush(self) -> None:
         """Wait until every event taken has its outcome."""
