@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from aiokafka import errors as kafka
 from aiokafka.conn import AIOKafkaConnection, AIOKafkaProtocol
-from aiokafka.protocol.fetch import FetchRequest_v4, FetchResponse_v4
+from aiokafka.protocol.fetch import FetchRequest_v11, FetchResponse_v11
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tbus.transports.kafka._reading import SMALL, _Reading, read_answers
 
 RECORDS = bytes(range(256)) * 100
+QUESTION = FetchRequest_v11(-1, 1, 1, 1, 0, 0, -1, [], [], "")
 
 
 class Heard:
@@ -90,8 +91,12 @@ def test_an_answer_that_nobody_understands_closes_the_connection_and_nothing_mor
     assert connection.closed
 
 
-def fetched(correlation: int) -> bytes:
-    body: bytes = FetchResponse_v4(0, [("t", [(3, 0, 9, 9, None, RECORDS)])]).encode()
+def fetched(
+    correlation: int, records: bytes | None = RECORDS, *, error: int = 0, aborted: Any = None
+) -> bytes:
+    about = (0, 9, 9, 0, None, -1, b"")
+    parts = [(3, *about), (4, error, 9, 9, 0, aborted, -1, records)]
+    body: bytes = FetchResponse_v11(0, 0, 0, [("s", [(0, *about)]), ("t", parts)]).encode()
     return correlation.to_bytes(4) + body
 
 
@@ -100,7 +105,7 @@ def with_connection(number: int) -> tuple[Any, asyncio.Future[Any]]:
     loop = asyncio.get_running_loop()
     connection: Any = AIOKafkaConnection("nowhere", 9)
     future: asyncio.Future[Any] = loop.create_future()
-    connection._requests.append((number, FetchRequest_v4(-1, 1, 1, 1, 0, []), future))
+    connection._requests.append((number, QUESTION, future))
     connection._reader = asyncio.StreamReader()
     return connection, future
 
@@ -110,9 +115,34 @@ def test_what_was_fetched_is_decoded_out_of_the_buffer():
         connection, future = with_connection(7)
         before, connection._last_action = connection._last_action, 0.0
         feed(_Reading(connection), framed([fetched(7)]), range(0, 30_000, 1000))
-        assert future.result().topics == [("t", [(3, 0, 9, 9, None, RECORDS)])]
+        [_, (topic, parts)] = future.result().topics
+        assert topic == "t"
+        assert parts[1] == (4, 0, 9, 9, 0, None, -1, RECORDS)
         assert not connection._requests
         assert connection._last_action >= before
+        connection._reader = None
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (fetched(7, b""), []),
+        (fetched(7, None), []),
+        (fetched(7, b"x"), ["s", "t"]),
+        (fetched(7, b"", error=3), ["s", "t"]),
+        (fetched(7, b"", aborted=[(1, 2)]), ["s", "t"]),
+        ((7).to_bytes(4) + FetchResponse_v11(0, 0, 0, []).encode(), []),
+    ],
+)
+def test_that_there_is_nothing_new_is_told_about_no_partition_and_all_else_about_each(answer, told):
+    async def main() -> None:
+        connection, future = with_connection(7)
+        feed(_Reading(connection), framed([answer]))
+        response = future.result()
+        assert type(response) is FetchResponse_v11
+        assert [topic for topic, _ in response.topics] == told
         connection._reader = None
 
     asyncio.run(main())
@@ -168,12 +198,12 @@ def test_connections_of_a_client_are_read_this_way_and_end_as_its_own_do():
         connection = await client._get_conn(1)
         assert type(connection._writer.transport.get_protocol()) is _Reading
         future: asyncio.Future[Any] = loop.create_future()
-        connection._requests.append((7, FetchRequest_v4(-1, 1, 1, 1, 0, []), future))
+        connection._requests.append((7, QUESTION, future))
         broker = await served
         broker.write(framed([fetched(7)]))
-        assert (await future).topics[0][0] == "t"
+        assert (await future).topics[1][0] == "t"
         lost: asyncio.Future[Any] = loop.create_future()
-        connection._requests.append((8, FetchRequest_v4(-1, 1, 1, 1, 0, []), lost))
+        connection._requests.append((8, QUESTION, lost))
         broker.close()
         with pytest.raises(kafka.KafkaConnectionError):
             await lost

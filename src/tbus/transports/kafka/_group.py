@@ -44,7 +44,7 @@ from ..._suspects import Suspects
 from ._clients import client_options, close_client, start_client
 from ._committer import Committer
 from ._errors import LOST, describe, translated
-from ._fetching import Fetching
+from ._fetching import LOOK_AGAIN, Fetching
 from ._offsets import Offsets
 from ._reading import read_answers
 from ._share import Share
@@ -129,6 +129,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             rebalance_timeout_ms=round(options.rebalance_timeout * 1000),
             max_poll_interval_ms=round(POLL_INTERVAL * 1000),
             fetch_max_wait_ms=round(options.fetch_wait * 1000),
+            consumer_timeout_ms=round(LOOK_AGAIN * 1000),
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",

@@ -14,16 +14,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import struct
 import time
 import weakref
 from typing import Any
 
 from aiokafka.conn import AIOKafkaConnection, AIOKafkaProtocol, CloseReason
+from aiokafka.protocol.fetch import FetchResponse_v11
 
 logger = logging.getLogger("tbus.kafka")
 
 SMALL = 8 * 1024
 """Bytes of the buffer of a connection by which nothing large comes."""
+
+FETCH = 1
+"""What a fetch is called. Source: Kafka's protocol guide, API keys."""
 
 _LENGTH = 4
 """Bytes in front of an answer that tell its length."""
@@ -107,11 +112,30 @@ class _Reading(asyncio.BufferedProtocol):
         if connection is None or connection._reader is None:
             return  # it was closed
         try:
-            if len(answer) < SMALL or not _take_large(connection, answer):
+            request = connection._requests[0][1]
+            ours = request is not None and (request.API_KEY == FETCH or len(answer) >= SMALL)
+            if not (ours and self._take(connection, answer)):
                 connection._handle_frame(bytes(answer))
         except Exception as error:  # noqa: BLE001 - as the client's own task does
             logger.warning("reading an answer: %r", error)
             connection.close(CloseReason.CONNECTION_BROKEN, error)
+
+    def _take(self, connection: Any, answer: memoryview) -> bool:
+        """What the client does with an answer, but without a copy of it; False if something is out
+        of the ordinary, which is for the client to find."""
+        expected, request, future = connection._requests[0]
+        source = _Bytes(answer)
+        if request.parse_response_header(source).correlation_id != expected:
+            return False
+        if not future.done():
+            kind = request.RESPONSE_TYPE
+            if kind is FetchResponse_v11 and _is_empty(source.left()):
+                future.set_result(kind.decode(_ABOUT_NONE))
+            else:
+                future.set_result(kind.decode(source))
+        connection._last_action = time.monotonic()
+        connection._requests.popleft()
+        return True
 
     # What the client's own protocol is told
 
@@ -143,18 +167,34 @@ class _Bytes:
         self._at = at + size
         return bytes(self._view[at : at + size])
 
+    def left(self) -> memoryview:
+        """What was not taken yet."""
+        return self._view[self._at :]
 
-def _take_large(connection: Any, answer: memoryview) -> bool:
-    """What the client does with an answer, but without a copy of it; False if something is out of
-    the ordinary, which is for the client to find."""
-    expected, request, future = connection._requests[0]
-    if expected is None:
+
+_HEAD = struct.Struct(">ihii")
+"""Of an answer to a fetch: throttle, error, session, count of topics."""
+_PARTITION = struct.Struct(">ihqqqiii")
+"""Number, error, three offsets, count of aborted transactions, replica, bytes of records."""
+_ABOUT_NONE = bytes(_HEAD.size)
+
+
+def _is_empty(fetched: memoryview) -> bool:
+    """Whether an answer brings nothing, not even an error. An idle reader is told so of each of its
+    partitions, several times a second; the client, which does nothing with it, would take ten
+    times as long to find out."""
+    try:
+        _, error, _, topics = _HEAD.unpack_from(fetched)
+        at = _HEAD.size
+        for _ in range(topics):
+            at += 2 + int.from_bytes(fetched[at : at + 2])
+            count = int.from_bytes(fetched[at : at + 4])
+            at += 4
+            for _ in range(count):
+                about = _PARTITION.unpack_from(fetched, at)
+                if about[1] or about[5] > 0 or about[7] > 0:
+                    return False
+                at += _PARTITION.size
+    except struct.error:
         return False
-    source = _Bytes(answer)
-    if request.parse_response_header(source).correlation_id != expected:
-        return False
-    if not future.done():
-        future.set_result(request.RESPONSE_TYPE.decode(source))
-    connection._last_action = time.monotonic()
-    connection._requests.popleft()
-    return True
+    return not error and at == len(fetched)

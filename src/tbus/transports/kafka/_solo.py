@@ -16,7 +16,7 @@ from ..._config import KafkaOptions
 from ..._errors import TbusError
 from ._clients import client_options, close_client, start_client
 from ._errors import LOST, translated
-from ._fetching import Fetching
+from ._fetching import LOOK_AGAIN, Fetching
 from ._offsets import Offsets
 from ._reading import read_answers
 from ._share import Share
@@ -49,6 +49,7 @@ class SoloReader:
             **client_options(options, name),
             group_id=None,
             fetch_max_wait_ms=round(options.fetch_wait * 1000),
+            consumer_timeout_ms=round(LOOK_AGAIN * 1000),
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",
