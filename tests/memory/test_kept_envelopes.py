@@ -64,7 +64,7 @@ def way(request: pytest.FixtureRequest) -> Any:
     return publish
 
 
-async def test_the_handler_sees_the_event_as_it_was_given_and_the_bytes_of_its_encoding(
+async def test_a_handler_sees_the_event_as_given_and_the_bytes_of_its_encoding(
     way: Any,
 ) -> None:
     seen, other = Seen(), Seen()
