@@ -388,14 +388,14 @@ class PipelinedPublisher:
             self._check_open()
         self._may_send()
         publisher = self._publisher
+        outgoing = None
         if (
             type(body) is Envelope
             and key is None
             and id is None
             and timeout is None
             and not headers
-            and topic in publisher.known_topics
-        ):  # most are: then nothing is left to be checked
+        ):  # most are: then little is left to be checked
             keeper = publisher.keeper
             if (
                 keeper is not None and not self._unresolved and not self._failures
@@ -409,11 +409,12 @@ class PipelinedPublisher:
                     if self._successes is not None:
                         self._note_success(body.event_id, topic, Receipt(topic, position))
                     return body.event_id
-            outgoing = Outgoing(
-                topic, body.encode(), body.aggregate_id, (), body.event_id, publisher.timeout,
-                self._resolve, body,
-            )  # fmt: skip
-        else:
+            if topic in publisher.known_topics:
+                outgoing = Outgoing(
+                    topic, body.encode(), body.aggregate_id, (), body.event_id,
+                    publisher.timeout, self._resolve, body,
+                )  # fmt: skip
+        if outgoing is None:
             outgoing = publisher.prepare(self._resolve, topic, body, key, headers, id, timeout)
         while len(self._unresolved) + self._entering >= self._max_in_flight:
             self._check_failures(self._max_in_flight)

@@ -76,6 +76,7 @@ class TopicStore:
         self._readers: list[list[Share]] = [[] for _ in self.logs]
         self._known = DuplicateWindow(options.duplicate_window)
         self._turn = 0
+        self._size = 0  # of the last one: those as long share it, for a new int is 32 bytes more
         self._look_again = -math.inf  # nothing is too old before
         self.configure(options)
 
@@ -127,6 +128,10 @@ class TopicStore:
         partition = 0 if self._is_single else self._partition_of(key)
         log = self.logs[partition]
         rows = log.rows
+        if size == self._size:
+            size = self._size
+        else:
+            self._size = size
         position = Position(partition, log.base + len(rows))
         row = Delivery(
             position, body, headers, now + self._epoch, key, True, FIRST_EPOCH, 0, size

@@ -76,8 +76,10 @@ class MemoryTransport:
         event_id = fields["event_id"]
         size = (
             _FRAME + 2 * len(key) + len(event_id) + len(fields["event_type"])
-            + len(fields["payload"]) + len(fields["trace_id"]) + len(fields["correlation_id"])
+            + len(fields["payload"])
         )  # fmt: skip
+        if fields["trace_id"] or fields["correlation_id"]:
+            size += len(fields["trace_id"]) + len(fields["correlation_id"])
         return store.put(event_id, key, fields, (), size, now)
 
     async def flush(self) -> None:
