@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 import trio
 
+from tbus.servers._kafka_distribution import prepare_kafka
 from tests.brokers.kafka import KafkaCluster
 from tests.brokers.nats import NatsServer, find_binary
 
@@ -34,7 +35,8 @@ async def open_broker(
         async with before_nats(server) as nats:
             yield nats, await _version_of(find_binary())
     elif what == "kafka":
-        cluster = stack.enter_context(KafkaCluster(directory / "kafka"))
+        distribution = await prepare_kafka(None)
+        cluster = stack.enter_context(KafkaCluster(directory / "kafka", distribution=distribution))
         yield Kafka(cluster), "Apache Kafka"
     elif what == "memory":
         async with in_memory() as memory:

@@ -74,7 +74,7 @@ class Kafka(Standing):
 
     def __init__(self, cluster: KafkaCluster) -> None:
         super().__init__(f"kafka://{cluster.bootstrap}")
-        self.settings = {"session_timeout": 3.0, "rebalance_timeout": 5.0, "drain": 2.0}
+        self.settings = {"kafka": {"session_timeout": 3.0, "rebalance_timeout": 5.0, "drain": 2.0}}
         self._cluster = cluster
 
     async def kill(self) -> None:
