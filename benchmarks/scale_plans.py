@@ -86,10 +86,10 @@ AXES: Mapping[str, Axis] = {
             "Memory is flat: an idle topic is a pull loop, a feed and its consumer, whatever their"
             " number; with few of them it is blurred by what the process takes once. CPU while idle"
             " rises in a line over NATS, where a group keeps a lease for every topic and renews it"
-            " every 1.1 s, and over Kafka, where one fetch for all topics goes out four times a"
-            " second and names each of them. CPU by message bends up where so many topics share the"
-            " messages that only a few come at once: a batch costs the same, whether it"
-            " holds one message or five hundred.",
+            " every 1.1 s, those of a process together, and over Kafka, where one fetch for all"
+            " topics goes out four times a second and names each of them. CPU by message bends up"
+            " where so many topics share the messages that only a few come at once: a batch costs"
+            " the same, whether it holds one message or five hundred.",
             {"kafka": 100},  # making 500 takes its one broker minutes
         ),
         Axis(
@@ -119,8 +119,8 @@ AXES: Mapping[str, Axis] = {
             " handlers than that only wait for the core, and take their memory: a task each. From a"
             " thousand on the rate falls, as does that of as many bare Trio tasks: what sleeps that"
             " long outlives the young generations of Python's garbage collector, so that it goes"
-            " through all there is every few thousand messages, a third of our time; and so many"
-            " tasks do not fit the core's caches.",
+            " through all there is every few thousand messages, a third of our time. The rest may"
+            " be the core's caches; that was not measured.",
         ),
         Axis(
             "size",
