@@ -9,6 +9,7 @@ from ..._bridge import Bridge
 from ..._errors import BusClosed, TbusError
 from ..._mailbox import Mailbox
 from ..._message import Delivery
+from ..._settlements import Settlements
 from ..._transport import FeedRequest, Reader, Verdict
 from ._topic_consumer import TopicConsumer
 
@@ -39,10 +40,13 @@ class KafkaFeed:
         self._reader: Reader | None = None
         self._given_up: dict[int, int] = {}
         """The partitions that were given up, and the epoch of that."""
-        self._done: list[Delivery] = []
-        self._given_back: list[Delivery] = []
-        self._told = False
+        self._settlements: Settlements
         self._closed = False
+
+    def read_from(self, consumer: TopicConsumer) -> None:
+        """The consumer is open."""
+        self.consumer = consumer
+        self._settlements = Settlements(self._bridge, consumer.settle, consumer.give_back)
 
     def read_by(self, reader: Reader) -> None:
         """Who is told when partitions come and go."""
@@ -62,20 +66,8 @@ class KafkaFeed:
 
     def settle(self, delivery: Delivery, verdict: Verdict) -> None:
         """Say how a delivery ended."""
-        if self._closed:
-            return
-        (self._done if verdict is Verdict.DONE else self._given_back).append(delivery)
-        if not self._told:
-            # One crossing takes all that is settled until it is made.
-            self._told = True
-            self._bridge.submit_if_open(self._hear)
-
-    def _hear(self) -> None:
-        """In the clients' loop: take what was settled."""
-        self._told = False  # first: what is settled from here on crosses by itself
-        if self._given_back:
-            self.consumer.give_back(_take_out(self._given_back))
-        self.consumer.settle(_take_out(self._done))
+        if not self._closed:
+            self._settlements.add(delivery, verdict)
 
     def note_attempts(self, delivery: Delivery, attempts: int) -> None:
         """Say how often handling it has failed."""
@@ -148,10 +140,3 @@ class KafkaFeed:
         self._given_up.update(partitions)
         if self._reader is not None:
             self._reader.lose(partitions)
-
-
-def _take_out(deliveries: list[Delivery]) -> list[Delivery]:
-    """What is in the list, which the other thread goes on to add to: out of its front."""
-    taken = deliveries[:]
-    del deliveries[: len(taken)]
-    return taken

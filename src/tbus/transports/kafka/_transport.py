@@ -86,7 +86,7 @@ class KafkaTransport:
                 lose=feed.lose,
             )
             made.append(consumer)
-            feed.consumer = consumer
+            feed.read_from(consumer)
             await engine.open_feed(consumer)
             return consumer
 
