@@ -161,7 +161,8 @@ class Message(msgspec.Struct, eq=False, gc=False):
         """The bytes as they were published."""
         body = self.delivery.body
         if isinstance(body, dict):
-            self._decoded = envelope_of(body)  # for those who ask for it afterwards
+            if self._decoded is None:
+                self._decoded = envelope_of(body)  # for those who ask for it afterwards
             return self.delivery.encoded()
         return body
 

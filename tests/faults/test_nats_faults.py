@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from tbus import TopicOptions, open_bus
-from tbus._errors import TransportLost
+from tbus._errors import OutcomeUnknown, TransportLost
 from tbus._events import (
     Connected,
     ConnectionLost,
@@ -259,3 +259,41 @@ def acknowledge_next(server: NatsServer, consumer: str, group: str) -> None:
         connection.sendall(b"PUB %b 4\r\n+ACK\r\nPING\r\n" % reply)
         while not lines.readline().startswith(b"PONG"):
             pass
+
+
+@pytest.mark.parametrize("answer", [b"not json", b"", b"{}", b'{"seq": 0}', b"[]", b"\xff"])
+async def test_what_somebody_else_answers_to_a_publish_is_no_receipt_and_does_no_harm(
+    nats_server, topic, answer
+):
+    async with open_bus(nats_server.url) as bus, trio.open_nursery() as nursery:
+        await bus.configure_topic(topic)
+        # A stream that never answers, so that the only answer is the other one's.
+        config = ask(nats_server, f"$JS.API.STREAM.INFO.{topic}")["config"]
+        body = {**config, "no_ack": True}
+        assert "error" not in ask(nats_server, f"$JS.API.STREAM.UPDATE.{topic}", body)
+        await nursery.start(answer_all, nats_server.port, topic, answer)
+        with trio.fail_after(10):
+            with pytest.raises(OutcomeUnknown):
+                await bus.publish(topic, b"a", timeout=0.5)
+            receipt = await bus.publish(f"{topic}-beside", b"b", timeout=5)
+        assert receipt.position.offset == 1
+        nursery.cancel_scope.cancel()
+
+
+async def answer_all(
+    port: int, subject: str, answer: bytes, task_status: trio.TaskStatus[None]
+) -> None:
+    """Answer everything that is published to a subject."""
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(
+            b'CONNECT {"verbose":false,"headers":true}\r\nSUB %b 1\r\nPING\r\n' % subject.encode()
+        )
+        seen = b""
+        while b"PONG" not in seen:
+            seen += await stream.receive_some()
+        task_status.started()
+        while True:
+            for line in (await stream.receive_some()).split(b"\r\n"):
+                if line.startswith(b"HMSG"):
+                    reply = line.split()[3]
+                    await stream.send_all(b"PUB %b %d\r\n%b\r\n" % (reply, len(answer), answer))

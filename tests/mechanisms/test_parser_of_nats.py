@@ -136,6 +136,8 @@ def test_a_large_message_is_put_together_once_not_at_every_read(monkeypatch):
         b"MSG\ta 7 3\r\n",
         b"MSG a b c d e f g\r\n",
         b"INFO {not json}\r\n",
+        b"-ERR \r\n",
+        b"x" * 5000 + b"\r\n",
         b"\r\n",
     ],
 )
@@ -151,6 +153,26 @@ async def test_a_line_without_an_end_is_refused_once_it_is_too_long(monkeypatch)
         run(lambda: parser.parse(b"x" * 10))
     with pytest.raises(ProtocolError):
         parser.parse(b"x").send(None)
+
+
+def test_what_a_receiver_raises_is_raised_in_the_loop_and_the_next_message_comes():
+    raised: list[object] = []
+    told: list[object] = []
+
+    def fail(*_: object) -> None:
+        raise LookupError("nobody expected this")
+
+    async def read() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: raised.append(context["exception"]))
+        parser = parser_into(told)
+        parser.receivers[b"8"] = fail
+        await parser.parse(b"MSG a 8 2\r\nhi\r\nMSG a 7 2\r\nho\r\n")
+        await asyncio.sleep(0)
+
+    asyncio.run(read())
+    assert told == [(b"a", b"", b"ho", None)]
+    assert [str(error) for error in raised] == ["nobody expected this"]
 
 
 def test_another_connection_begins_with_nothing_of_the_last_one():

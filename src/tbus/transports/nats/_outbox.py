@@ -24,7 +24,7 @@ from ..._errors import OutcomeUnknown, PublishRefused, TbusError, TransportLost
 from ..._message import Position, Receipt
 from ..._transport import Outgoing
 from ._errors import ApiError, NoAnswer, NoResponders, SessionLost, refused
-from ._headers import encode_headers
+from ._headers import decode_status, encode_headers
 from ._partitions import find_partition
 from ._session import Session, publish_command
 from ._streams import Streams
@@ -219,13 +219,15 @@ class Outbox:
 
     # Outcomes
 
-    def _on_answer(self, subject: bytes, _: bytes, data: bytes, __: bytes | None) -> None:
+    def _on_answer(self, subject: bytes, _: bytes, data: bytes, headers: bytes | None) -> None:
         entry = self._entries.get(int(subject[len(self._prefix) :]))
         if entry is None:
             return  # its deadline has passed
         outgoing = entry.outgoing
         topic = outgoing.topic
         if not data:
+            if headers is None or decode_status(headers)[0] != "503":
+                return  # somebody else answers on that subject, too
             # No responders: the stream is gone (a memory stream, after a restart), or was made
             # anew with other partitions.
             self._streams.miss(topic)
@@ -236,7 +238,12 @@ class Outbox:
                 entry.remade = True
                 self._send(entry)
             return
-        answer = _decode(data)
+        try:
+            answer = _decode(data)
+        except msgspec.MsgspecError:
+            return  # the same
+        if answer.error is None and answer.seq < 1:
+            return  # the same
         if answer.error is not None:
             self._resolve(entry, refused(topic, ApiError(answer.error)))
             return

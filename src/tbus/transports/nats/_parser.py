@@ -8,6 +8,7 @@ are few, it leaves to nats-py's. Source: the NATS client protocol, MSG and HMSG.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -35,6 +36,8 @@ class MessageParser(Parser):
     """
 
     def __init__(self, client: Any) -> None:
+        self._rest = bytearray()
+        self._needed = 0
         super().__init__(client)
         self.receivers: dict[bytes, Receiver] = {}
         self.received = 0
@@ -90,16 +93,24 @@ class MessageParser(Parser):
                         break
                 else:
                     await super().parse(data[at:body])
-                    if self.state != AWAITING_CONTROL_LINE:
-                        raise ProtocolError  # a message after all, as no server writes it
+                    if self.buf or self.state != AWAITING_CONTROL_LINE:
+                        raise ProtocolError  # something that no server writes
                     at = body
                     continue
-            except ValueError as error:
+            except (AttributeError, LookupError, ValueError) as error:
                 raise ProtocolError from error
             at = stop + 2
             receiver = receivers.get(words[2])
             if receiver is not None:
                 reply = words[3] if len(words) - (headers is not None) == 5 else b""
-                receiver(words[1], reply, data[body:stop], headers)
+                try:
+                    receiver(words[1], reply, data[body:stop], headers)
+                except Exception as error:  # noqa: BLE001 - raised by the loop, which ends the bridge
+                    # The client would log it and read no more, and nobody would be told.
+                    asyncio.get_running_loop().call_soon(_raise, error)
         if at < size:
             rest += data[at:]
+
+
+def _raise(error: Exception) -> None:
+    raise error

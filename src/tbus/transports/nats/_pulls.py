@@ -180,6 +180,8 @@ class Pulls:
             body["max_bytes"] = max_bytes
         if self._group is not None:
             body["group"] = self._group
+        if not self._asked:
+            self._heard = self._loop.time()  # nobody had to say anything before
         self._asked += count
         self._session.write(
             publish_command(

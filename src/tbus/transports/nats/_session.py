@@ -28,6 +28,7 @@ import anyio
 import attrs
 import nats.aio.client
 import nats.errors
+from nats.protocol.parser import Parser
 
 from ..._config import NatsOptions
 from ..._errors import ConfigurationError, TransportLost
@@ -61,7 +62,7 @@ class _Client(nats.aio.client.Client):
 
     def __init__(self) -> None:
         super().__init__()
-        self.is_known = hasattr(self, "_ps")
+        self.is_known = isinstance(getattr(self, "_ps", None), Parser)
         self.parser = self._ps = MessageParser(self)
         self.wants_tls = False
 
@@ -255,8 +256,10 @@ class Session:
             SessionLost, NoAnswer: some of it may not have been.
         """
         self.write(f"UNSUB {subscription.number}\r\n".encode())
-        await self.ping(timeout)
-        self._client.parser.receivers.pop(b"%d" % subscription.number, None)
+        try:
+            await self.ping(timeout)
+        finally:
+            self._client.parser.receivers.pop(b"%d" % subscription.number, None)
 
     async def unsubscribe(self, subscription: Subscription) -> None:
         """Stop that at once. Without an effect if the connection is gone."""
