@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from aiokafka.errors import ProducerClosed
 
 from tbus._config import KafkaOptions
 from tbus.transports.kafka._producers import Producers
@@ -33,6 +34,12 @@ class Client:
         """Nothing is left of it."""
 
 
+async def closed_to(producers: Producers) -> None:
+    """Ask for a producer, and be told that there will be none."""
+    with pytest.raises(ProducerClosed):
+        await producers.get()
+
+
 def test_a_producer_that_has_started_while_all_are_closed_is_closed_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -45,12 +52,33 @@ def test_a_producer_that_has_started_while_all_are_closed_is_closed_too(
                 tasks.start_soon(function, *args)
 
             producers = Producers(KafkaOptions(), "me", start, idempotent=True)
-            start(producers.get)
+            start(closed_to, producers)
             await client.starts.wait()
             await producers.close()
             client.may_start.set()
             await client.stopped.wait()
             tasks.cancel_scope.cancel()
         assert producers.current is None
+
+    asyncio.run(asyncio.wait_for(main(), 5))
+
+
+def test_who_asks_for_a_producer_once_all_are_closed_is_told_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # An answer may still come while they are closed, and others may wait for a producer then.
+    async def main() -> None:
+        client = Client()
+        client.may_start.set()
+        monkeypatch.setattr(Producers, "_make", lambda _: client)
+        async with anyio.create_task_group() as tasks:
+
+            def start(function: Callable[..., Any], *args: Any) -> None:
+                tasks.start_soon(function, *args)
+
+            producers = Producers(KafkaOptions(), "me", start, idempotent=True)
+            assert await producers.get() is producers.current
+            await producers.close()
+            await closed_to(producers)
 
     asyncio.run(asyncio.wait_for(main(), 5))

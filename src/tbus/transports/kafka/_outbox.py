@@ -199,6 +199,7 @@ class Outbox:
         """Give every event that has no outcome the one that is true now."""
         for entry in list(self._entries.values()):
             self._expire(entry, "the bus ended")
+        self._drop_expired()
 
     def topics(self) -> set[str]:
         """The topics whose partitions are known."""
@@ -280,7 +281,10 @@ class Outbox:
 
     async def _wait_producer(self) -> None:
         """Wait for a producer that knows the topics in use, then send what was delayed for it."""
-        await self._producers.get()
+        try:
+            await self._producers.get()
+        except kafka.ProducerClosed:
+            return  # nobody sends any more
         for topic in tuple(self._lanes):
             try:
                 await self._producers.learn(topic)

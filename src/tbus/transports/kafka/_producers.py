@@ -98,9 +98,15 @@ class Producers:
         return self._current
 
     async def get(self) -> Producer:
-        """The producer to use now; waits until there is one."""
+        """The producer to use now; waits until there is one.
+
+        Raises:
+            ProducerClosed: there will be none any more.
+        """
         while self._current is None:
-            if not self._starting and not self._closing:
+            if self._closing:
+                raise kafka.ProducerClosed
+            if not self._starting:
                 self._starting = True
                 self._ready.clear()
                 self._start(self._open)
@@ -108,7 +114,7 @@ class Producers:
         return self._current
 
     async def learn(self, topic: str) -> None:
-        """Return when the producer to use now knows the topic."""
+        """Return when the producer to use now knows the topic; raises what `get` does."""
         producer = await self.get()
         await producer.client.partitions_for(topic)
 
@@ -131,6 +137,7 @@ class Producers:
     async def close(self) -> None:
         """Close all of them."""
         self._closing = True
+        self._ready.set()  # whoever waits for one is told
         open_ones = [*self._retired, *([] if self._current is None else [self._current])]
         self._retired.clear()
         self._current = None

@@ -62,8 +62,9 @@ class Sending:
         leader_of = client.cluster.leader_for_partition
         muted = self._producer._sender._muted_partitions
         ready: dict[Any, list[TopicPartition]] = {}
-        for partition in self._producer._message_accumulator._batches:
-            if partition not in muted:
+        for partition, line in self._producer._message_accumulator._batches.items():
+            # One that was given up has its outcome: stored now, it would come behind later ones.
+            if partition not in muted and line and not line[0].future.done():
                 ready.setdefault(leader_of(partition), []).append(partition)
         for node, partitions in ready.items():
             connection = client._conns.get((node, ConnectionGroup.DEFAULT))
@@ -113,6 +114,7 @@ class Sending:
             self.send()
         else:
             self._start(self._recover, node, handler, answer)
+            self.send()  # others have waited for this answer
 
     async def _recover(
         self, node: int, handler: SendProduceReqHandler, answer: asyncio.Future[Any]
