@@ -268,6 +268,7 @@ class WorkerPool:
                 return True
         for other, called in self._parked.items():
             self._workers.discard(other)  # no more are to be counted, though they have to end yet
+            other.spare = True  # also one that its deadline cuts in this very pass
             called.set()
         self._parked.clear()
         return False
@@ -286,7 +287,7 @@ class _Worker:
         self.shields: Shields | None = None
         self.since = 0.0
         self.spare = False
-        """Nobody has called it for as long as a handler may take."""
+        """It is to end: nobody has called it for as long as a handler may take, or all do."""
         self.pool = pool
         self._runtime = runtime
 

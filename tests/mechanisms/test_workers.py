@@ -448,6 +448,32 @@ async def test_a_worker_changes_the_time_from_one_message_to_the_next(
     assert trio.current_time() == pytest.approx(1.0, abs=DEADLINE_SLACK)
 
 
+async def test_who_is_parked_when_its_deadline_comes_with_the_last_one_s_handles_nothing_more(
+    autojump_clock: MockClock,
+) -> None:
+    # Which of three tasks that wake at once runs first is Trio's to draw: so many times.
+    for _ in range(60):
+        running: list[int] = []
+
+        async def wait(message: Message) -> None:
+            if text(message) == "quick":
+                await trio.sleep(0.5)
+            elif text(message) == "slow":
+                await trio.sleep_forever()
+            else:
+                await trio.sleep(0.1)
+                running.append(len(pool.running()))  # noqa: B023 - of this round
+
+        async with open_pool() as pool:
+            source = RecordingSource(pool, wait, timeout=1.0)
+            source.push(["quick", "slow"])
+            await trio.sleep(1.0)
+            source.push(["later"])
+        assert running == [1]
+        assert source.log[:2] == ["done quick", "failed slow: TimeoutError"]
+        assert len(pool) == 0
+
+
 async def test_a_handler_that_swallows_its_deadline_and_returns_is_done(
     autojump_clock: MockClock,
 ) -> None:
