@@ -271,7 +271,9 @@ async def test_what_somebody_else_answers_to_a_publish_is_no_receipt_and_does_no
         config = ask(nats_server, f"$JS.API.STREAM.INFO.{topic}")["config"]
         body = {**config, "no_ack": True}
         assert "error" not in ask(nats_server, f"$JS.API.STREAM.UPDATE.{topic}", body)
-        await nursery.start(answer_all, nats_server.port, topic, answer)
+        listens = trio.Event()
+        nursery.start_soon(answer_all, nats_server.port, topic, answer, listens)
+        await listens.wait()
         with trio.fail_after(10):
             with pytest.raises(OutcomeUnknown):
                 await bus.publish(topic, b"a", timeout=0.5)
@@ -280,9 +282,7 @@ async def test_what_somebody_else_answers_to_a_publish_is_no_receipt_and_does_no
         nursery.cancel_scope.cancel()
 
 
-async def answer_all(
-    port: int, subject: str, answer: bytes, task_status: trio.TaskStatus[None]
-) -> None:
+async def answer_all(port: int, subject: str, answer: bytes, listens: trio.Event) -> None:
     """Answer everything that is published to a subject."""
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
         await stream.send_all(
@@ -291,7 +291,7 @@ async def answer_all(
         seen = b""
         while b"PONG" not in seen:
             seen += await stream.receive_some()
-        task_status.started()
+        listens.set()
         while True:
             for line in (await stream.receive_some()).split(b"\r\n"):
                 if line.startswith(b"HMSG"):
