@@ -798,7 +798,8 @@ async def test_nothing_is_left_to_the_client_s_defaults_that_would_lose_somethin
 
 def test_no_client_older_than_the_one_whose_batches_wait_as_told_is_asked_for():
     wanted = [one for one in requires("tbus") or () if one.startswith("aiokafka")]
-    assert {one.partition(";")[0] for one in wanted} == {"aiokafka>=0.14"}
+    assert wanted
+    assert all(">=0.14" in one for one in wanted)
 
 
 async def test_a_reader_that_goes_away_is_not_counted_as_one_that_waits(url, topic):
