@@ -61,7 +61,7 @@ def test_without_key_order_the_observer_sees_violations_and_the_demo_ends_with_1
 def test_on_a_server_that_is_not_its_own_it_leaves_no_topic(nats_server, capsys):
     arguments = ["demo", "--backend", nats_server.url, "--events", "200", "--json"]
     code, out, _ = ran(arguments, capsys)
-    assert code == 0
+    assert code == 0, out
     assert json.loads(out)["left_topics"] == []
     assert ran(["topics", "--url", nats_server.url, "--json"], capsys) == (0, "[]\n", "")
 
