@@ -229,3 +229,20 @@ def test_nothing_done_at_all_divides_by_nothing():
     )
     assert report.events_per_second == 0
     assert report.as_json()["success"] is None
+
+
+@pytest.mark.parametrize(
+    ("held", "more"),
+    [
+        (True, {}),
+        (True, {"threads": 0}),  # somebody else's, that has ended meanwhile
+        (False, {"threads": 2}),
+        (False, {"tasks": 5, "threads": 0}),
+        (False, {"files": 9}),
+        (False, {"children": 1}),
+    ],
+)
+def test_left_behind_is_what_there_is_more_of_than_before(held: bool, more: dict[str, int]) -> None:
+    report = attrs.evolve(GOOD, after=attrs.evolve(GOOD.before, **more))
+    (promise,) = [one for one in report.promises() if one.text == "nothing left behind"]
+    assert promise.held is held
