@@ -33,6 +33,19 @@ async def open_pool(limit: int = 100) -> AsyncIterator[WorkerPool]:
         yield WorkerPool(current_runtime(), nursery, limit)
 
 
+@asynccontextmanager
+async def open_busy_pool() -> AsyncIterator[tuple[WorkerPool, RecordingSource]]:
+    """A pool with one handler that runs on, and a source whose handlers take a second of ten."""
+
+    async def wait(message: Message) -> None:
+        await trio.sleep(100 if text(message) == "long" else 1)
+
+    async with open_pool() as pool:
+        RecordingSource(pool, wait, timeout=1000).push(["long"])
+        await trio.testing.wait_all_tasks_blocked()
+        yield pool, RecordingSource(pool, wait, timeout=10)
+
+
 class CountingNursery:
     """A nursery that counts what is started in it."""
 
@@ -169,14 +182,7 @@ async def test_workers_that_ended_together_leave_their_places(
 async def test_a_worker_that_nobody_calls_for_as_long_as_a_handler_may_take_ends(
     autojump_clock: MockClock,
 ) -> None:
-    async def wait(message: Message) -> None:
-        await trio.sleep(100 if text(message) == "long" else 1)
-
-    async with open_pool() as pool:
-        long = RecordingSource(pool, wait, timeout=1000)
-        short = RecordingSource(pool, wait, timeout=10)
-        long.push(["long"])
-        await trio.testing.wait_all_tasks_blocked()
+    async with open_busy_pool() as (pool, short):
         short.push("x" * 20)
         await trio.sleep(5)
         assert len(pool) > 1
@@ -191,14 +197,7 @@ async def test_a_worker_that_nobody_calls_for_as_long_as_a_handler_may_take_ends
 async def test_a_worker_that_is_called_as_its_time_is_up_handles_its_message(
     autojump_clock: MockClock, ends: float
 ) -> None:
-    async def wait(message: Message) -> None:
-        await trio.sleep(100 if text(message) == "long" else 1)
-
-    async with open_pool() as pool:
-        long = RecordingSource(pool, wait, timeout=1000)
-        short = RecordingSource(pool, wait, timeout=10)
-        long.push(["long"])
-        await trio.testing.wait_all_tasks_blocked()
+    async with open_busy_pool() as (_, short):
         short.push("xy")
         await trio.sleep(ends)
         short.push("zuv")
