@@ -68,3 +68,30 @@ async def test_what_is_settled_after_the_end_is_told_to_nobody() -> None:
     settlements.add(delivery(1), Verdict.DONE)
     settlements.add(delivery(2), Verdict.GIVE_BACK)
     assert heard == []
+
+
+async def test_what_is_settled_after_it_was_closed_is_told_to_nobody() -> None:
+    heard: list[int] = []
+    hearing, crossed, closed = trio.Event(), trio.Event(), threading.Event()
+
+    def hear(deliveries: list[Delivery]) -> None:
+        heard.extend(offsets(deliveries))
+        bridge.runtime.run_soon(hearing.set)
+        closed.wait(5)  # the clients' loop is held here: closed while a crossing goes on
+        bridge.post(crossed.set)
+
+    async with open_bridge() as bridge:
+        settlements = Settlements(bridge, hear, hear)
+        settlements.add(delivery(1), Verdict.DONE)
+        await hearing.wait()
+        settlements.close()
+        settlements.add(delivery(2), Verdict.DONE)
+        closed.set()
+        await crossed.wait()
+        settlements.add(delivery(3), Verdict.GIVE_BACK)
+        await bridge.call(pass_by)
+    assert heard == [1]
+
+
+async def pass_by() -> None:
+    """In the clients' loop: everything that has crossed before has been heard."""

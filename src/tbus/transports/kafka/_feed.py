@@ -40,13 +40,16 @@ class KafkaFeed:
         self._reader: Reader | None = None
         self._given_up: dict[int, int] = {}
         """The partitions that were given up, and the epoch of that."""
-        self._settlements: Settlements
+        self._settlements: Settlements | None = None
+        self.settle: Callable[[Delivery, Verdict], None]
+        """Say how a delivery ended."""
         self._closed = False
 
     def read_from(self, consumer: TopicConsumer) -> None:
         """The consumer is open."""
         self.consumer = consumer
         self._settlements = Settlements(self._bridge, consumer.settle, consumer.give_back)
+        self.settle = self._settlements.add  # itself: it is called for every message
 
     def read_by(self, reader: Reader) -> None:
         """Who is told when partitions come and go."""
@@ -63,11 +66,6 @@ class KafkaFeed:
 
     def _is_ours(self, delivery: Delivery) -> bool:
         return delivery.epoch > self._given_up.get(delivery.position.partition, -1)
-
-    def settle(self, delivery: Delivery, verdict: Verdict) -> None:
-        """Say how a delivery ended."""
-        if not self._closed:
-            self._settlements.add(delivery, verdict)
 
     def note_attempts(self, delivery: Delivery, attempts: int) -> None:
         """Say how often handling it has failed."""
@@ -92,6 +90,8 @@ class KafkaFeed:
             return
         self.stop()
         self._closed = True
+        if self._settlements is not None:
+            self._settlements.close()
         try:
             await self._bridge.call(self._close, self.consumer)
         except BusClosed:

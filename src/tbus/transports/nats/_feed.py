@@ -34,7 +34,9 @@ class NatsFeed:
         self._on_close = on_close
         # Unbounded, for the consumer's credit bounds it.
         self._batches = Mailbox[list[Delivery]](bridge.runtime)
-        self._settlements: Settlements
+        self._settlements: Settlements | None = None
+        self.settle: Callable[[Delivery, Verdict], None]
+        """Say how a delivery ended."""
         self._reader: Reader | None = None
         self._read: dict[int, int] = {}
         """The partitions of which something may have come, each with its latest epoch."""
@@ -51,6 +53,7 @@ class NatsFeed:
         """The consumer is open."""
         self._consumer = consumer
         self._settlements = Settlements(self._bridge, consumer.settle, consumer.give_back)
+        self.settle = self._settlements.add  # itself: it is called for every message
         self._group = consumer if isinstance(consumer, GroupConsumer) else None
 
     def read_by(self, reader: Reader) -> Callable[[], bool] | None:
@@ -103,11 +106,6 @@ class NatsFeed:
         what = f"{self.request.group} as {member}: {told or 'no partition'}"
         return Holding("lease", "member", self.request.topic, what, age)
 
-    def settle(self, delivery: Delivery, verdict: Verdict) -> None:
-        """Say how a delivery ended."""
-        if not self._closed:
-            self._settlements.add(delivery, verdict)
-
     def note_attempts(self, delivery: Delivery, attempts: int) -> None:
         """How often handling it has failed: kept where partitions are owned, with the mark."""
         if self._group is not None and not self._closed:
@@ -133,6 +131,8 @@ class NatsFeed:
             return
         self.stop()
         self._closed = True
+        if self._settlements is not None:
+            self._settlements.close()
         try:
             await self._bridge.call(self._consumer.close)
         except BusClosed:
