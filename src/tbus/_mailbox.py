@@ -58,6 +58,11 @@ class Mailbox(Generic[T]):
                 self._sleeper = None
         return self._letters.pop(0)
 
+    def take_rest(self) -> list[T]:
+        """All that can be taken without waiting."""
+        rest, self._letters = self._letters, []
+        return rest
+
     def close(self, failure: TbusError | None = None) -> None:
         """Take no more; what was put can still be taken. The first failure is what is told."""
         if self._failure is None:

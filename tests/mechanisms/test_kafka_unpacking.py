@@ -15,7 +15,7 @@ from aiokafka.structs import TopicPartition
 
 from tbus import ConfigurationError
 from tbus.transports.kafka import _unpacking
-from tbus.transports.kafka._unpacking import SLICE, check_client, slice_fetched
+from tbus.transports.kafka._unpacking import SLICE, Fetched, check_client, take_whole
 
 PART = TopicPartition("t", 2)
 
@@ -66,7 +66,7 @@ class Assignment:
         self.position = position
 
 
-class Fetched:
+class Answer:
     """What a broker has answered, as the client holds it."""
 
     def __init__(self, *batches: bytes, since: int = 0, aborted: Any = ()) -> None:
@@ -78,58 +78,68 @@ class Fetched:
             PART, assignment=self.stands, partition_records=records, backoff=0.0
         )
 
-    def slice(self) -> list[int]:
-        slice_fetched(self.result, 7)
-        deliveries = self.result.getall(SLICE)
+    def take(self) -> list[Fetched]:
+        take_whole(self.result)
+        taken: list[Fetched] = self.result.getall(SLICE)
+        assert not self.result.has_more()  # the client asks for more
+        return taken
+
+    def slices(self) -> list[list[int]]:
+        return [slice_ for fetched in self.take() for slice_ in slices(fetched)]
+
+    def all(self) -> list[int]:
+        return [offset for slice_ in self.slices() for offset in slice_]
+
+
+def slices(fetched: Fetched) -> list[list[int]]:
+    found: list[list[int]] = []
+    while True:
+        deliveries = fetched.read(7)
         for one in deliveries:
             assert one.position.partition == PART.partition
             assert one.epoch == 7
             assert one.body == b"%d" % one.position.offset
-        return [one.position.offset for one in deliveries]
-
-    def all(self) -> list[int]:
-        found: list[int] = []
-        while self.result.has_more():
-            found += self.slice()
-        return found
+        found.append([one.position.offset for one in deliveries])
+        if len(deliveries) < SLICE:
+            assert fetched.read(7) == []
+            return found
 
 
 def test_every_record_of_every_batch_comes_once_and_in_order() -> None:
-    fetched = Fetched(batch(0, 3), batch(3, 1), batch(4, 20))
-    assert fetched.slice() == list(range(24))
-    assert not fetched.result.has_more()
-    assert fetched.stands.position == 24
+    answer = Answer(batch(0, 3), batch(3, 1), batch(4, 20))
+    assert answer.slices() == [list(range(24))]
+    assert answer.stands.position == 24
 
 
 @pytest.mark.parametrize("count", [SLICE - 1, SLICE, SLICE + 1, 2 * SLICE + 3])
-def test_no_slice_is_longer_than_asked_for(count: int) -> None:
-    fetched = Fetched(batch(0, count - 2), batch(count - 2, 2))
-    first = fetched.slice()
-    assert len(first) == min(count, SLICE)
-    assert fetched.stands.position == len(first)
-    assert first + fetched.all() == list(range(count))
-    assert fetched.stands.position == count
+def test_no_slice_is_longer_than_asked_for_and_the_last_is_shorter(count: int) -> None:
+    answer = Answer(batch(0, count - 2), batch(count - 2, 2))
+    [fetched] = answer.take()
+    assert answer.stands.position == count  # from there the client goes on at once
+    found = slices(fetched)
+    assert [len(slice_) for slice_ in found[:-1]] == [SLICE] * (count // SLICE)
+    assert [offset for slice_ in found for offset in slice_] == list(range(count))
 
 
 def test_what_stands_before_the_offset_that_was_asked_for_does_not_come() -> None:
-    fetched = Fetched(batch(0, 5), batch(5, 10), since=8)
-    assert fetched.all() == list(range(8, 15))
+    answer = Answer(batch(0, 5), batch(5, 10), since=8)
+    assert answer.all() == list(range(8, 15))
 
 
 def test_gaps_are_passed_also_where_a_batch_ends_with_one() -> None:
-    fetched = Fetched(batch(0, 2, last=9), batch(20, 2, last=39))
-    assert fetched.all() == [0, 1, 20, 21]
-    assert fetched.stands.position == 40  # else the last batch would be fetched again and again
+    answer = Answer(batch(0, 2, last=9), batch(20, 2, last=39))
+    assert answer.all() == [0, 1, 20, 21]
+    assert answer.stands.position == 40  # else the last batch would be fetched again and again
 
 
 def test_a_fetch_with_nothing_to_read_is_passed_as_well() -> None:
-    fetched = Fetched(batch(0, 1, control=ABORT, transactional=True, producer=4))
-    assert fetched.all() == []
-    assert fetched.stands.position == 1
+    answer = Answer(batch(0, 1, control=ABORT, transactional=True, producer=4))
+    assert answer.all() == []
+    assert answer.stands.position == 1
 
 
 def test_what_belongs_to_an_aborted_transaction_does_not_come() -> None:
-    fetched = Fetched(
+    answer = Answer(
         batch(0, 2),
         batch(2, 2, producer=4, transactional=True),
         batch(4, 2, producer=5, transactional=True),
@@ -137,30 +147,36 @@ def test_what_belongs_to_an_aborted_transaction_does_not_come() -> None:
         batch(7, 2, producer=4, transactional=True),
         aborted=[(4, 2)],
     )
-    assert fetched.all() == [0, 1, 4, 5, 7, 8]
-    assert fetched.stands.position == 9
+    assert answer.all() == [0, 1, 4, 5, 7, 8]
+    assert answer.stands.position == 9
 
 
-def test_nothing_of_a_broken_batch_comes_and_what_was_read_before_it_is_fetched_again() -> None:
+def test_what_stands_before_a_broken_batch_is_read_and_that_one_is_fetched_again() -> None:
     broken = bytearray(batch(2, 2))
     broken[-1] ^= 1
-    fetched = Fetched(batch(0, 2), bytes(broken))
+    answer = Answer(batch(0, 2), bytes(broken))
+    assert answer.all() == [0, 1]
+    assert answer.stands.position == 2
+
+
+def test_a_broken_batch_that_comes_first_is_told() -> None:
+    broken = bytearray(batch(2, 2))
+    broken[-1] ^= 1
+    answer = Answer(bytes(broken), batch(4, 1), since=2)
+    take_whole(answer.result)
     with pytest.raises(kafka.CorruptRecordException):
-        fetched.slice()
-    assert fetched.stands.position == 0
-    assert fetched.all() == []
-    assert fetched.stands.position == 0
+        answer.result.getall(SLICE)
+    assert answer.stands.position == 2
 
 
-def test_a_fetch_is_sliced_once_and_errors_are_left_as_they_are() -> None:
-    fetched = Fetched(batch(0, 1))
-    slice_fetched(fetched.result, 7)
-    slice_fetched(fetched.result, 7)
-    assert fetched.all() == [0]
-    slice_fetched(fetched.result, 7)
+def test_an_answer_is_taken_once_and_errors_are_left_as_they_are() -> None:
+    answer = Answer(batch(0, 1))
+    take_whole(answer.result)
+    assert answer.all() == [0]
+    take_whole(answer.result)
     error = FetchError(error=kafka.OffsetOutOfRangeError({}), backoff=0.0)
-    slice_fetched(error, 7)
-    slice_fetched(None, 7)
+    take_whole(error)
+    take_whole(None)
     with pytest.raises(kafka.OffsetOutOfRangeError):
         error.check_raise()
 

@@ -87,3 +87,13 @@ async def test_what_is_left_is_forgotten_when_nobody_takes_any_more() -> None:
     mailbox.clear()
     with pytest.raises(EndOfFeed):
         await mailbox.take()
+
+
+async def test_what_else_is_there_is_taken_without_waiting() -> None:
+    mailbox = Mailbox[str](current_runtime())
+    assert mailbox.take_rest() == []
+    for letter in "abc":
+        mailbox.put_nowait(letter)
+    assert await mailbox.take() == "a"
+    assert mailbox.take_rest() == ["b", "c"]
+    assert mailbox.take_rest() == []

@@ -59,6 +59,8 @@ class KafkaFeed:
         """Wait for the next deliveries."""
         while True:
             batch = await self._batches.take()
+            for more in self._batches.take_rest():
+                batch += more
             if self._given_up:
                 batch = [delivery for delivery in batch if self._is_ours(delivery)]
             if batch:

@@ -156,7 +156,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         """
         topic = consumer.request.topic
         everyone = [TopicPartition(topic, number) for number in range(partitions)]
-        consumer.on_room = self._wake
+        consumer.on_room = self._read_on
         consumer.on_settled = self._committer.settled
         consumer.store = self._store
         try:
@@ -235,6 +235,9 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
 
     def _wake(self) -> None:
         self._fetching.wake()
+
+    def _read_on(self) -> None:
+        self._fetching.read_on()
 
     async def _run(self) -> None:
         with self._scope:

@@ -75,7 +75,7 @@ class SoloReader:
             self._begin(starts)
         except (kafka.KafkaError, *LOST) as error:
             raise translated(f"read topic {request.topic!r}", error) from error
-        self.consumer.on_room = self._fetching.wake
+        self.consumer.on_room = self._fetching.read_on
         self._topics[request.topic] = self.consumer
         self._start(self._run)
 

@@ -117,6 +117,11 @@ class TopicConsumer:
 
     # Handing over
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether there is no credit for what waits."""
+        return self._blocked
+
     def wanted(self) -> list[TopicPartition]:
         """The partitions of which more may be taken."""
         if self.stopped or self._blocked:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+from aiokafka import errors as kafka
 from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 
 from ..._errors import ConfigurationError
@@ -22,7 +23,7 @@ from ..._message import Delivery
 from ._records import to_deliveries
 
 SLICE = 500
-"""Records that are taken of one partition at once, at most: a few milliseconds of work."""
+"""Records that are read of one partition at once, at most: a few milliseconds of work."""
 
 _PRIVATE = ("_create_fetch_waiter", "_partition_records", "_records", "_consumer_record")
 
@@ -43,55 +44,84 @@ def check_client(fetcher: Any) -> None:
         raise ConfigurationError("this version of aiokafka is not supported", field="aiokafka")
 
 
-def slice_fetched(fetched: Any, epoch: int) -> None:
-    """Have the client return deliveries where it would return records of its own: asked for
-    `SLICE` records, no other number.
+def take_whole(fetched: Any) -> None:
+    """Have the client return all that it has of a partition as one `Fetched`, where it would return
+    records of its own.
 
     Args:
-        fetched: what it has of a partition: a `FetchResult`, an error or nothing.
-        epoch: of the partition's owner.
+        fetched: what it has: a `FetchResult`, an error or nothing.
     """
     if type(fetched) is FetchResult and type(fetched._partition_records) is PartitionRecords:
-        fetched._partition_records = _Slices(fetched._partition_records, epoch)
+        fetched._partition_records = _Answer(fetched._partition_records)
 
 
-class _Slices:
-    """What stands where the client looks for its records.
+class Fetched:
+    """What was fetched of a partition, to be read a slice at a time.
 
-    Attributes:
-        next_fetch_offset: what comes after the slices that were made.
+    Args:
+        partition: its number.
+        first: the offset that was asked for.
+        batches: checked, in order.
     """
 
-    def __init__(self, records: Any, epoch: int) -> None:
-        self.next_fetch_offset: int = records.next_fetch_offset
-        self._partition: int = records._tp.partition
-        self._epoch = epoch
-        self._batches = records
+    def __init__(self, partition: int, first: int, batches: list[Any]) -> None:
+        self._partition = partition
+        self._first = first
+        self._batches = batches
+        self._batches.reverse()
         self._rest: Iterator[Any] = iter(())
         """What is left of a batch."""
+
+    def read(self, epoch: int) -> list[Delivery]:
+        """The next slice; one that is not full is the last.
+
+        Args:
+            epoch: of the partition's owner.
+        """
+        found: list[Delivery] = []
+        while (room := SLICE - len(found)) > 0:
+            more = to_deliveries(self._partition, epoch, islice(self._rest, room))
+            batch_ends = len(more) < room
+            if more:
+                first = self._first
+                if more[0].position.offset < first:  # a batch comes whole, from its beginning
+                    more = [one for one in more if one.position.offset >= first]
+                found += more
+            if batch_ends:
+                if not self._batches:
+                    break
+                self._rest = islice(self._batches.pop(), None)  # it can be begun but once
+        return found
+
+
+class _Answer:
+    """What stands where the client looks for its records: a single one, which is all of them.
+
+    Attributes:
+        next_fetch_offset: what comes after it.
+    """
+
+    def __init__(self, records: Any) -> None:
+        self.next_fetch_offset: int = records.next_fetch_offset
+        self._records = records
         records._records = _Wholes(records._records)
         records._consumer_record = _get_whole
 
-    def __iter__(self) -> Iterator[Delivery]:
-        """The next slice. One that is not full is the last."""
-        found: list[Delivery] = []
-        while (room := SLICE - len(found)) > 0:
-            more = to_deliveries(self._partition, self._epoch, islice(self._rest, room))
-            batch_ends = len(more) < room
-            if more:
-                first, last = self.next_fetch_offset, more[-1].position.offset
-                if more[0].position.offset < first:  # a batch comes whole, from its beginning
-                    more = [one for one in more if one.position.offset >= first]
-                self.next_fetch_offset = max(first, last + 1)
-                found += more
-            if batch_ends:
-                whole = next(self._batches, None)
-                if whole is None:
-                    # The end of a batch is not its last record where records were compacted away.
-                    self.next_fetch_offset = self._batches.next_fetch_offset
-                    break
-                self._rest = islice(whole.batch, None)  # the batch itself can be begun but once
-        return iter(found)
+    def __iter__(self) -> Iterator[Fetched]:
+        """It, unless there is nothing in it."""
+        records = self._records
+        partition: int = records._tp.partition
+        batches: list[Any] = []
+        try:
+            for whole in records:
+                batches.append(whole.batch)  # noqa: PERF401 - kept when the next one is broken
+        except kafka.CorruptRecordException:
+            if not batches:
+                raise
+            # What stands before it can be read; it is fetched again, and then it is the first.
+        # The end of a batch is not its last record where records were compacted away.
+        first, self.next_fetch_offset = self.next_fetch_offset, records.next_fetch_offset
+        return iter((Fetched(partition, first, batches),) if batches else ())
 
 
 class _Wholes:
