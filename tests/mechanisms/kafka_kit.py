@@ -7,8 +7,8 @@ import selectors
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from aiokafka.producer.message_accumulator import BatchBuilder
-from aiokafka.structs import RecordMetadata, TopicPartition
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.structs import TopicPartition
 
 from tbus._errors import TbusError
 from tbus._message import Receipt
@@ -16,6 +16,7 @@ from tbus._transport import Outgoing
 from tbus.transports.kafka._outbox import Outbox
 from tbus.transports.kafka._partitioners import partitioner
 from tbus.transports.kafka._producers import BATCH_BYTES
+from tbus.transports.kafka._sending import Answered
 
 T = TypeVar("T")
 
@@ -55,28 +56,34 @@ class HandProducer:
         self.retired = False
         self.batches: list[list[str]] = []
         self.partitions: list[int] = []
-        self.answers: list[asyncio.Future[RecordMetadata]] = []
+        self.answers: list[asyncio.Future[int]] = []
+        """Of each batch, the offset that it is stored at."""
         self.stored = 0
 
     def batch(self) -> HandBatch:
         return HandBatch()
 
-    def store(self, batch: HandBatch, partition: TopicPartition) -> asyncio.Future[Any]:
-        answer: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
+    def store(self, batch: HandBatch, partition: TopicPartition, answered: Answered) -> None:
+        assert batch.count == len(batch.bodies)
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def tell(_: object) -> None:
+            error = answer.exception()
+            answered(-1 if error else answer.result(), error)
+
+        answer.add_done_callback(tell)
         self.batches.append(batch.bodies)
         self.partitions.append(partition.partition)
         self.answers.append(answer)
-        return answer
 
     def send(self) -> None:
         """What was stored was sent."""
 
     def answer(self, number: int = -1) -> None:
         """It is stored."""
-        part = TopicPartition("t", self.partitions[number])
-        metadata = RecordMetadata(*part, part, self.stored, 0, 0, 0)
+        offset = self.stored
         self.stored += len(self.batches[number])
-        self.answers[number].set_result(metadata)
+        self.answers[number].set_result(offset)
 
     def refuse(self, error: Exception, number: int = -1) -> None:
         self.answers[number].set_exception(error)
@@ -87,16 +94,15 @@ class HandBatch:
 
     def __init__(self) -> None:
         self.bodies: list[str] = []
-        self._batch = BatchBuilder(BATCH_BYTES, 0)
+        self.count = 0
+        self._batch = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, BATCH_BYTES)
 
-    def append(self, *, timestamp: int, key: bytes | None, value: bytes, headers: Any) -> object:
-        taken = self._batch.append(timestamp=timestamp, key=key, value=value, headers=headers)
+    def append(self, offset: int, time: int, key: bytes | None, value: bytes, more: Any) -> object:
+        assert offset == len(self.bodies)
+        taken: object = self._batch.append(offset, time, key, value, more)
         if taken is not None:
             self.bodies.append(value.decode())
         return taken
-
-    def close(self) -> None:
-        self._batch.close()
 
 
 class HandProducers:

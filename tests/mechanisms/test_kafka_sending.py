@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import io
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,61 +12,86 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka
 from aiokafka.client import ConnectionGroup
-from aiokafka.protocol.produce import ProduceResponse_v7
+from aiokafka.protocol.api import RequestHeader_v1
+from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import TopicPartition
 
-from tbus.transports.kafka._sending import Sending
+from tbus.transports.kafka._sending import Batch, Sending
 from tests.mechanisms.kafka_kit import run
 
-ONE, TWO = TopicPartition("t", 0), TopicPartition("t", 1)
+ONE, TWO, OTHER = TopicPartition("t", 0), TopicPartition("t", 1), TopicPartition("other", 3)
+
+REQUESTS = ProduceRequest._CLASSES
 
 
 class HandConnection:
-    """What was sent, to be answered by the test."""
+    """What was written, to be answered by the test."""
 
     def __init__(self) -> None:
         self._requests: list[tuple[int, Any, asyncio.Future[Any]]] = []
         self._request_timeout = 30.0
+        self._versions = {0: (0, 11)}
+        self._client_id = "me"
+        self._writer = self
         self.open = True
         self.closed: list[object] = []
         self.error: Exception | None = None
+        self.sent: list[dict[TopicPartition, bytes]] = []
+        """The batches of every request."""
+
+    @property
+    def kind(self) -> Any:
+        """The request that this broker understands, as the client describes it."""
+        version = min(self._versions[0][1], 7)
+        return next(one for one in REQUESTS if version == one.API_VERSION)
 
     def connected(self) -> bool:
         return self.open
 
-    def send(self, request: Any) -> Any:
+    def _next_correlation_id(self) -> int:
+        return 1000 + len(self.sent)
+
+    def write(self, data: bytes) -> None:
+        """Take a request, which the client's own description of it must fit."""
         if self.error is not None:
             raise self.error
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._requests.append((len(self._requests), request, answer))
-
-        async def wait() -> Any:
-            return await answer
-
-        return wait()
+        source = io.BytesIO(data)
+        assert int.from_bytes(source.read(4)) == len(data) - 4
+        kind = self.kind
+        header = RequestHeader_v1.SCHEMA.decode(source)
+        assert header == (0, kind.API_VERSION, 1000 + len(self.sent), "me")
+        transaction, acks, wait, topics = kind.SCHEMA.decode(source)
+        assert (transaction, acks, wait, source.read()) == (None, -1, 40000, b"")
+        self.sent.append(
+            {
+                TopicPartition(topic, number): batch
+                for topic, batches in topics
+                for number, batch in batches
+            }
+        )
 
     def close(self, reason: object = None) -> None:
         self.open = False
         self.closed.append(reason)
 
-    @property
-    def sent(self) -> list[dict[TopicPartition, bytes]]:
-        """The batches of every request."""
-        return [
-            {
-                TopicPartition(topic, number): bytes(batch)
-                for topic, batches in request._topics
-                for number, batch in batches
-            }
-            for _, request, _ in self._requests
-        ]
-
     def answer(self, number: int = -1, *, code: int = 0, offset: int = 5) -> None:
         """All of a request is stored, or nothing."""
-        parts = [
-            (part.topic, [(part.partition, code, offset, -1, 0)]) for part in self.sent[number]
-        ]
-        self._requests[number][2].set_result(ProduceResponse_v7(parts, 0))
+        topics: dict[str, list[tuple[int, ...]]] = {}
+        for part in self.sent[number]:
+            about = (part.partition, code, offset, -1)
+            topics.setdefault(part.topic, []).append(
+                about if self._versions[0][1] < 5 else (*about, 0)
+            )
+        self.answer_with(number, topics)
+
+    def answer_with(self, number: int, topics: dict[str, list[tuple[int, ...]]]) -> None:
+        """Answer as the client would read it."""
+        correlation, request, answer = self._requests[number]
+        body = correlation.to_bytes(4) + self.kind.RESPONSE_TYPE(list(topics.items()), 0).encode()
+        source = io.BytesIO(body)
+        assert request.parse_response_header(source).correlation_id == correlation
+        answer.set_result(request.RESPONSE_TYPE.decode(source))
 
 
 class Rig:
@@ -91,14 +117,31 @@ class Rig:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    def store(self, partition: TopicPartition, *bodies: bytes) -> asyncio.Future[Any]:
-        """Store a batch, and send."""
-        batch = self.client.create_batch()
-        for body in bodies:
-            batch.append(timestamp=1, key=None, value=body)
-        answer = self.sending.store(batch, partition)
+    def store(self, partition: TopicPartition, *bodies: bytes) -> asyncio.Future[int]:
+        """Store a batch, and send; returns the offset that it is stored at."""
+        batch = Batch(self.client)
+        for number, body in enumerate(bodies):
+            batch.append(number, 1, None, body, [])
+        batch.count = len(bodies)
+        outcome: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def answered(offset: int, error: BaseException | None) -> None:
+            if error is None:
+                outcome.set_result(offset)
+            else:
+                outcome.set_exception(error)
+
+        self.sending.store(batch, partition, answered)
         self.sending.send()
-        return answer
+        return outcome
+
+    def drain(self) -> dict[TopicPartition, bytes]:
+        """What the client itself would send now, as it would."""
+        drained, _ = self.client._message_accumulator.drain_by_nodes(
+            ignore_nodes=(), muted_partitions=self.client._sender._muted_partitions
+        )
+        self.drained = drained.get(1, {})
+        return {part: bytes(batch.get_data_buffer()) for part, batch in self.drained.items()}
 
     def is_left_to_client(self) -> bool:
         return bool(self.client._message_accumulator.waiter().done())
@@ -137,7 +180,7 @@ async def test_a_batch_goes_out_at_once_and_is_answered_with_its_offset(rig):
     assert [list(batches) for batches in rig.connection.sent] == [[ONE]]
     assert not rig.is_left_to_client()
     rig.connection.answer(offset=41)
-    assert (await answer).offset == 41
+    assert await answer == 41
 
 
 @with_rig
@@ -159,26 +202,99 @@ async def test_what_comes_while_a_broker_works_goes_together_when_it_has_answere
 
 
 @with_rig
-async def test_a_batch_of_a_partition_that_the_client_sends_itself_waits_for_it(rig):
+async def test_a_batch_of_a_partition_that_the_client_sends_itself_is_left_to_it(rig):
     rig.client._sender._muted_partitions.add(ONE)
     rig.store(ONE, b"a")
     rig.store(TWO, b"b")
     assert [list(batches) for batches in rig.connection.sent] == [[TWO]]
+    assert rig.is_left_to_client()
+    assert rig.drain() == {}
     rig.client._sender._muted_partitions.discard(ONE)
-    rig.connection.answer()
-    await settle()
-    assert list(rig.connection.sent[1]) == [ONE]
+    assert list(rig.drain()) == [ONE]
 
 
 @with_rig
-async def test_the_client_itself_sends_nothing_of_a_partition_that_has_a_batch_under_way(rig):
+async def test_behind_a_batch_that_waits_for_the_client_nothing_overtakes_it(rig):
+    rig.connection.open = False
+    first = rig.store(ONE, b"a")
+    rig.connection.open = True
+    rig.store(ONE, b"b")
+    assert rig.connection.sent == []
+    assert b"a" in rig.drain()[ONE]
+    rig.drained[ONE].done(7)
+    assert await first == 7
+    assert b"b" in rig.drain()[ONE]
+
+
+@with_rig
+async def test_of_a_partition_one_batch_is_under_way(rig):
     rig.store(ONE, b"a")
     rig.store(ONE, b"b")
     rig.store(TWO, b"c")
-    drained, _ = rig.client._message_accumulator.drain_by_nodes(
-        ignore_nodes=(), muted_partitions=rig.client._sender._muted_partitions
-    )
-    assert [list(batches) for batches in drained.values()] == [[TWO]]
+    assert rig.drain() == {}
+    rig.connection.answer()
+    await settle()
+    assert [list(batches) for batches in rig.connection.sent] == [[ONE], [ONE, TWO]]
+
+
+@with_rig
+async def test_two_batches_of_a_partition_never_share_a_request(rig):
+    rig.store(TWO, b"a")
+    second, third = rig.store(ONE, b"b"), rig.store(ONE, b"c")
+    rig.connection.answer()
+    await settle()
+    assert list(rig.connection.sent[1]) == [ONE]
+    rig.connection.answer(offset=8)
+    await settle()
+    rig.connection.answer(offset=9)
+    assert [await second, await third] == [8, 9]
+
+
+@with_rig
+async def test_batches_of_a_partition_are_numbered_on(rig):
+    rig.store(ONE, b"a", b"b")
+    rig.connection.answer()
+    await settle()
+    rig.store(ONE, b"c")
+    numbers = [
+        (one.producer_id, one.producer_epoch, one.base_sequence)
+        for one in (DefaultRecordBatch(sent[ONE]) for sent in rig.connection.sent)
+    ]
+    assert numbers == [(7, 0, 0), (7, 0, 2)]
+
+
+@pytest.mark.parametrize("most", [3, 4, 5, 6])
+def test_an_older_broker_is_asked_in_its_own_words(most):
+    @with_rig
+    async def test(rig: Rig) -> None:
+        rig.connection._versions[0] = (0, most)
+        stored = rig.store(ONE, b"a")
+        rig.connection.answer(offset=41)
+        assert await stored == 41
+
+    test()
+
+
+@pytest.mark.parametrize("versions", [(0, 2), (9, 11)])
+def test_a_broker_of_other_words_is_left_to_the_client(versions):
+    @with_rig
+    async def test(rig: Rig) -> None:
+        rig.connection._versions[0] = versions
+        rig.store(ONE, b"a")
+        assert rig.is_left_to_client()
+        assert rig.connection.sent == []
+
+    test()
+
+
+@with_rig
+async def test_every_batch_of_an_answer_has_its_own_offset(rig):
+    rig.store(TWO, b"a")
+    outcomes = {part: rig.store(part, b"b") for part in (ONE, OTHER)}
+    rig.connection.answer()
+    await settle()
+    rig.connection.answer_with(1, {"other": [(3, 0, 30, -1, 0)], "t": [(0, 0, 10, -1, 0)]})
+    assert {part: await stored for part, stored in outcomes.items()} == {ONE: 10, OTHER: 30}
 
 
 @with_rig
@@ -187,12 +303,15 @@ async def test_a_batch_that_was_refused_for_a_while_is_repeated_as_it_was(rig):
     answer = rig.store(ONE, b"a", b"b")
     rig.connection.answer(code=kafka.NotLeaderForPartitionError.errno)
     await settle()
-    assert not answer.done()
+    assert not rig.is_left_to_client()
+    later = rig.store(ONE, b"c")
     await asyncio.sleep(1)
-    first, again = rig.connection.sent
-    assert first == again
-    rig.connection.answer()
-    assert (await answer).offset == 5
+    assert rig.is_left_to_client()
+    assert rig.drain() == rig.connection.sent[0]
+    rig.drained[ONE].done(5)
+    assert await answer == 5
+    assert not later.done()
+    assert b"c" in rig.drain()[ONE]
 
 
 @with_rig
@@ -251,12 +370,14 @@ def test_without_a_leader_the_client_looks_for_one(leader):
 
 @with_rig
 async def test_a_connection_that_breaks_while_it_is_written_to_costs_no_batch(rig):
-    rig.connection.error = kafka.KafkaConnectionError("broken")
+    rig.connection.error = OSError("broken")
     answer = rig.store(ONE, b"a")
     rig.connection.error = None
     await asyncio.sleep(1)
-    assert list(rig.connection.sent[0]) == [ONE]
-    rig.connection.answer()
+    assert rig.connection.closed != []
+    assert rig.is_left_to_client()
+    assert list(rig.drain()) == [ONE]
+    rig.drained[ONE].done(5)
     await answer
 
 

@@ -19,7 +19,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import msgspec
 from aiokafka import errors as kafka
@@ -32,6 +31,7 @@ from ._errors import LOST, outcome_of, translated, unknown
 from ._partitioners import Partitioner
 from ._producers import BATCH_BYTES, Producer, Producers
 from ._records import encode_headers, encode_key
+from ._sending import Batch
 from ._topics import Topics
 
 DEADLINES_EVERY = 0.05
@@ -304,22 +304,21 @@ class Outbox:
             batch, entries = self._fill(lane, producer)
         lane.busy = True
         producer.in_flight += 1
-        answer = producer.store(batch, lane.partition)
-        answer.add_done_callback(partial(self._answered, lane, producer, entries))
+        producer.store(batch, lane.partition, partial(self._answered, lane, producer, entries))
 
     def _answered(
         self,
         lane: _Lane,
         producer: Producer,
         entries: list[_Entry],
-        answer: asyncio.Future[Any],
+        offset: int,
+        error: BaseException | None,
     ) -> None:
         """The broker has answered a batch, or never will."""
         lane.busy = False
         producer.in_flight -= 1
-        error = kafka.KafkaError("cancelled") if answer.cancelled() else answer.exception()
         if error is None:
-            self._stored(lane, entries, int(answer.result().offset))
+            self._stored(lane, entries, offset)
         else:
             self._producers.retire(producer)
             if isinstance(error, kafka.ProducerClosed):  # it was not even taken
@@ -330,7 +329,7 @@ class Outbox:
         if lane.waiting:
             self._offer(lane)
 
-    def _fill(self, lane: _Lane, producer: Producer) -> tuple[Any, list[_Entry]]:
+    def _fill(self, lane: _Lane, producer: Producer) -> tuple[Batch, list[_Entry]]:
         """A batch of what waits longest, and whose it is."""
         batch = producer.batch()
         append = batch.append
@@ -338,32 +337,30 @@ class Outbox:
         waiting = lane.waiting
         now = round(time.time() * 1000)
         size = OVERHEAD
-        while waiting and len(entries) < lane.most:
-            entry = waiting[0]
-            outgoing = entry.outgoing
+        count = 0
+        while waiting and count < lane.most:
+            entry = waiting.popleft()
             if entry.told:
-                waiting.popleft()
                 continue
+            outgoing = entry.outgoing
             if outgoing.withdrawn:
-                waiting.popleft()
                 self._resolve(entry, TransportLost("withdrawn before it was sent"))
                 continue
             key = encode_key(outgoing.key)
             headers, more = encode_headers(outgoing)
-            more += OVERHEAD + len(outgoing.body) + (0 if key is None else len(key))
+            body = outgoing.body
+            more += OVERHEAD + len(body) + (0 if key is None else len(key))
             if more > LARGEST:
-                waiting.popleft()
                 self._resolve(entry, _too_large(outgoing, more))
                 continue
-            if entries and size + more > BATCH_BYTES:
-                break
-            if append(timestamp=now, key=key, value=outgoing.body, headers=headers) is None:
-                break
             size += more
-            waiting.popleft()
+            if (count and size > BATCH_BYTES) or append(count, now, key, body, headers) is None:
+                waiting.appendleft(entry)
+                break
             entry.sent = True
             entries.append(entry)
-        batch.close()
+            count += 1
+        batch.count = count
         return batch, entries
 
     # Outcomes

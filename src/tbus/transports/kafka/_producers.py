@@ -12,7 +12,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka
@@ -22,7 +21,7 @@ from ..._config import KafkaOptions
 from ._clients import client_options, close_client, start_client
 from ._errors import LOST, describe
 from ._reading import read_answers
-from ._sending import Sending
+from ._sending import Answered, Batch, Sending
 
 logger = logging.getLogger("tbus.kafka")
 
@@ -42,25 +41,13 @@ class Producer:
         self.retired = False
         self._sending = Sending(client, start)
 
-    def batch(self) -> Any:
+    def batch(self) -> Batch:
         """An empty batch to fill."""
-        return self.client.create_batch()
+        return Batch(self.client)
 
-    def store(self, batch: Any, partition: TopicPartition) -> asyncio.Future[Any]:
-        """Take a batch, which goes out with the next `send`; one of each partition at a time.
-
-        Returns:
-            What the broker answers. Its `offset` is the first record's, or -1 where the broker
-            knows that it has them, and no longer where.
-        """
-        accumulator = self.client._message_accumulator
-        failure = accumulator._exception
-        if failure is None and not accumulator._closed:
-            answer = self._sending.store(batch, partition)
-        else:
-            answer = asyncio.get_running_loop().create_future()
-            answer.set_exception(failure or kafka.ProducerClosed())
-        return answer
+    def store(self, batch: Batch, partition: TopicPartition, answered: Answered) -> None:
+        """Take a batch, which goes out with the next `send`, and say what the broker answers."""
+        self._sending.store(batch, partition, answered)
 
     def send(self) -> None:
         """Send what was stored."""
