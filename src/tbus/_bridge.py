@@ -163,7 +163,8 @@ class Bridge:
         self._ready = runtime.one_shot()
         self._failed = runtime.one_shot()
         self._finished = runtime.one_shot()
-        self._ended = False
+        self.ended = False
+        """The loop has ended: nothing crosses any more."""
         self._stopping: asyncio.Event | None = None
         self._stop_asked = False
         self._begun = False
@@ -181,7 +182,7 @@ class Bridge:
         Raises:
             BusClosed: the loop has ended.
         """
-        if self._ended:
+        if self.ended:
             raise BusClosed("the bus has ended, and its connection with it")
         self._inbox.append((function, args))
         if self._schedule_wake is not None and not self._wake_scheduled:
@@ -190,9 +191,9 @@ class Bridge:
 
     def submit_if_open(self, function: Callable[..., object], *args: Any) -> bool:
         """The same, for what need not be told to a loop that has ended; whether it was."""
-        if not self._ended:
+        if not self.ended:
             self.submit(function, *args)
-        return not self._ended
+        return not self.ended
 
     async def call(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Run an async function in the loop and wait for what it returns or raises.
@@ -207,7 +208,7 @@ class Bridge:
             await call.done.wait()
         except BaseException:
             call.abandoned = True
-            if not self._ended:
+            if not self.ended:
                 self.submit(self._cancel_call, call)
             raise
         finally:
@@ -234,7 +235,7 @@ class Bridge:
     def _wake_loop(self) -> None:
         """At the end of a pass of the program's loop."""
         self._wake_scheduled = False
-        if self._inbox and self._loop_sleeps and not self._loop_woken and not self._ended:
+        if self._inbox and self._loop_sleeps and not self._loop_woken and not self.ended:
             self._loop_woken = True
             try:
                 self.loop.call_soon_threadsafe(self._loop_is_awake)
@@ -292,7 +293,7 @@ class Bridge:
             logger.warning("a client's task does not end when cancelled: stopping its loop")
             stubborn = not await self._ends_within(0.05, self.loop.stop)
         self._thread.join()
-        self._ended = True
+        self.ended = True
         self._drain_outbox()
         if self._begun:
             self.loop.lookups.join(0.1)
@@ -433,7 +434,7 @@ class Bridge:
             logger.debug("in a client: %s", context.get("message"))
 
     def _thread_ended(self, error: BaseException | None) -> None:
-        self._ended = True
+        self.ended = True
         self._finished.set()
         self._ready.set()
         if error is not None and not self._stop_asked:

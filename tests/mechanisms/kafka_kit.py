@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -217,8 +218,7 @@ class Desk:
             Outgoing("t", id.ljust(size).encode(), key, (), id, timeout, lambda *_: None)
             for id in ids
         ]
-        for event in events:
-            self.outbox.take(event)
+        self.outbox.take(deque(events))
         return events
 
     async def settle(self) -> None:

@@ -166,30 +166,36 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def take(self, outgoing: Outgoing) -> None:
-        """Take an event to be published."""
-        if outgoing.withdrawn:
-            self._tell(outgoing, TransportLost("withdrawn before it was sent"))
-            return
-        self._count += 1
-        entry = _Entry(self._count, outgoing, self._loop.time() + outgoing.timeout)
-        if not self._entries:
+    def take(self, crossed: deque[Outgoing]) -> None:
+        """Take events to be published, all that there are."""
+        now = self._loop.time()
+        table = self._entries
+        while crossed:
+            outgoing = crossed.popleft()
+            if outgoing.withdrawn:
+                self._tell(outgoing, TransportLost("withdrawn before it was sent"))
+                continue
+            self._count = number = self._count + 1
+            table[number] = entry = _Entry(number, outgoing, now + outgoing.timeout)
+            topic = outgoing.topic
+            lanes = self._lanes.get(topic)
+            if lanes is not None:
+                lane = lanes.of(outgoing.key)
+                lane.waiting.append(entry)
+                if not lane.busy and lane not in self._ready:
+                    self._offer(lane)
+                continue
+            waiting = self._unplaced.get(topic)
+            if waiting is not None:
+                waiting.append(entry)
+            else:
+                self._unplaced[topic] = deque((entry,))
+                self._start(self._find_partitions, topic)
+        if table:
             self._empty.clear()
             if not self._watched:
                 self._watched = True
                 self._loop.call_later(DEADLINES_EVERY, self._look_at_deadlines)
-        self._entries[entry.number] = entry
-        topic = outgoing.topic
-        lanes = self._lanes.get(topic)
-        if lanes is not None:
-            self._place(entry, lanes)
-            return
-        waiting = self._unplaced.get(topic)
-        if waiting is not None:
-            waiting.append(entry)
-        else:
-            self._unplaced[topic] = deque((entry,))
-            self._start(self._find_partitions, topic)
 
     async def wait_empty(self) -> None:
         """Wait until every event has its outcome."""

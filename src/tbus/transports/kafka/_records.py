@@ -54,7 +54,12 @@ _LONGEST_VERSION = len(str(2**63))
 
 def encode_key(key: str | None) -> bytes | None:
     """The record's key."""
-    return None if key is None else key.encode("utf-8", "surrogateescape")
+    if key is None:
+        return None
+    try:
+        return key.encode()  # twice as fast as with a handler of errors
+    except UnicodeEncodeError:
+        return key.encode("utf-8", "surrogateescape")
 
 
 def encode_headers(outgoing: Outgoing) -> tuple[list[tuple[str, bytes]], int]:

@@ -11,6 +11,7 @@ import anyio
 
 from ..._bridge import Bridge, open_bridge
 from ..._config import BusConfig
+from ..._crossing import Crossing
 from ..._errors import BusClosed, ConfigurationError, ConsumerGone, TbusError, TransportLost
 from ..._message import Receipt
 from ..._topic import Strategy, TopicOptions
@@ -49,10 +50,11 @@ class KafkaTransport:
         self._knows_ends = knows_ends
         self._opened = bridge.runtime.clock()
         self._feeds: set[KafkaFeed] = set()
+        self._send = Crossing(bridge, engine.outbox.take).send
 
     def send_nowait(self, outgoing: Outgoing) -> None:
         """Take an event to be stored."""
-        self._bridge.submit(self._engine.outbox.take, outgoing)
+        self._send(outgoing)
 
     async def flush(self) -> None:
         """Wait until every event taken has its outcome."""

@@ -1,0 +1,59 @@
+"""A way into the clients' loop for many things of one kind.
+
+A crossing of its own for each of them costs more than most of what is done with it: the call that
+stands in the deque, and the looks at whom to wake. Here a thing is an append, and one call takes
+all that has come since the last one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from ._bridge import Bridge
+
+T = TypeVar("T")
+
+
+class Crossing(Generic[T]):
+    """What the program sends, for one taker in the loop.
+
+    Args:
+        bridge: into whose loop.
+        take: called there with what has crossed, in order; it takes all of it out.
+    """
+
+    __slots__ = ("_asked", "_bridge", "_crossed", "_take")
+
+    def __init__(self, bridge: Bridge, take: Callable[[deque[T]], None]) -> None:
+        self._bridge = bridge
+        self._take = take
+        self._crossed: deque[T] = deque()
+        self._asked = False
+        """The taker is called soon."""
+
+    def send(self, thing: T) -> None:
+        """Have a thing taken, soon and in order, and before anything runs that is submitted to the
+        bridge from now on. Never blocks.
+
+        Raises:
+            BusClosed: the loop has ended.
+        """
+        # In this order: the taker looks at the first after it has changed the second.
+        self._crossed.append(thing)
+        if not self._asked or self._bridge.ended:
+            self._ask()
+
+    def _ask(self) -> None:
+        self._asked = True
+        try:
+            self._bridge.submit(self._hand_over)
+        except BaseException:
+            self._crossed.pop()
+            raise
+
+    def _hand_over(self) -> None:
+        """In the loop's thread."""
+        self._asked = False
+        self._take(self._crossed)

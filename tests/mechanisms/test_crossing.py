@@ -1,0 +1,121 @@
+"""Many things of one kind cross into the clients' loop, whose thread is a real one."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Any
+
+import anyio
+import pytest
+
+from tbus._bridge import Bridge, open_bridge
+from tbus._crossing import Crossing
+from tbus._errors import BusClosed
+
+
+class Taker:
+    """Keeps what has crossed, by the call that took it."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[Any]] = []
+        self.threads: set[int] = set()
+
+    def take(self, crossed: deque[Any]) -> None:
+        self.threads.add(threading.get_ident())
+        taken = []
+        while crossed:
+            taken.append(crossed.popleft())
+        self.calls.append(taken)
+
+    @property
+    def taken(self) -> list[Any]:
+        return [thing for call in self.calls for thing in call]
+
+
+async def look(bridge: Bridge, taker: Taker) -> list[Any]:
+    """What the loop has when it comes to this."""
+
+    async def look() -> list[Any]:
+        return taker.taken
+
+    return await bridge.call(look)
+
+
+@pytest.mark.asyncio_too
+async def test_what_is_sent_is_there_in_order_before_what_is_submitted_afterwards() -> None:
+    taker = Taker()
+    async with open_bridge() as bridge:
+        crossing = Crossing[int](bridge, taker.take)
+        for number in range(5000):
+            crossing.send(number)
+        assert await look(bridge, taker) == list(range(5000))
+        thread = bridge._thread.ident
+    assert taker.threads == {thread}
+
+
+@pytest.mark.asyncio_too
+async def test_what_comes_while_the_loop_is_at_work_is_taken_by_one_call() -> None:
+    taker = Taker()
+    async with open_bridge() as bridge:
+        crossing = Crossing[int](bridge, taker.take)
+        begun, go_on = anyio.Event(), threading.Event()
+
+        def work() -> None:
+            bridge.runtime.run_soon(begun.set)
+            go_on.wait()
+
+        bridge.submit(work)
+        await begun.wait()
+        for number in range(100):
+            crossing.send(number)
+        go_on.set()
+        assert await look(bridge, taker) == list(range(100))
+    assert len(taker.calls) == 1
+
+
+@pytest.mark.asyncio_too
+async def test_nothing_is_overlooked_that_comes_while_the_loop_takes() -> None:
+    taker = Taker()
+    async with open_bridge() as bridge:
+        crossing = Crossing[int](bridge, taker.take)
+        for number in range(20_000):
+            crossing.send(number)
+            if number % 7 == 0:
+                await anyio.lowlevel.checkpoint()
+        assert await look(bridge, taker) == list(range(20_000))
+    assert len(taker.calls) > 1
+
+
+async def test_a_thing_that_comes_between_the_asking_and_the_taking_is_taken() -> None:
+    """The order of the two steps on each side, without the threads."""
+    taker = Taker()
+    async with open_bridge() as bridge:
+        crossing = Crossing[str](bridge, taker.take)
+        asked: list[Any] = []
+        bridge.submit = lambda function, *_: asked.append(function)  # type: ignore[method-assign]
+
+        def take_late(crossed: deque[str]) -> None:
+            crossing.send("while it takes")
+            taker.take(crossed)
+
+        crossing._take = take_late
+        crossing.send("first")
+        crossing.send("second")
+        assert len(asked) == 1
+        asked[0]()
+        assert len(asked) == 2, "it is asked again, for it may have been too late"
+        assert taker.taken == ["first", "second", "while it takes"]
+
+
+@pytest.mark.asyncio_too
+async def test_once_the_loop_has_ended_nothing_crosses_also_if_it_was_asked() -> None:
+    taker = Taker()
+    async with open_bridge() as bridge:
+        crossing = Crossing[int](bridge, taker.take)
+    for asked in (False, True):
+        crossing._asked = asked
+        with pytest.raises(BusClosed):
+            crossing.send(1)
+    assert not crossing._crossed
+    assert taker.calls == []
