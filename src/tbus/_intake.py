@@ -99,6 +99,39 @@ class Intake:
         turns: of the bus, for messages that are handled alone.
     """
 
+    __slots__ = (  # there is one for each topic, and a dict of so many takes 1.5 KB
+        "_bury",
+        "_careful",
+        "_draining",
+        "_emit",
+        "_first_failed",
+        "_gone",
+        "_idle",
+        "_leaving",
+        "_limited",
+        "_most_redelivered",
+        "_on_ready",
+        "_pace",
+        "_parking",
+        "_runtime",
+        "_settle",
+        "_timers",
+        "_turns",
+        "_waiting",
+        "_wards",
+        "_watching",
+        "dispatcher",
+        "evict",
+        "feed",
+        "graves",
+        "group",
+        "keys",
+        "may_begin",
+        "options",
+        "progressed",
+        "topic",
+    )
+
     def __init__(
         self,
         topic: str,

@@ -149,8 +149,10 @@ class Fetching:
         for part, (owned, _) in tuple(self._fetched.items()):
             if self._share(part) is not owned:
                 del self._fetched[part]
-        # What is wanted is asked for though nothing has come: the client tells what fails then.
-        for part in {**dict.fromkeys(self._wanted()), **dict.fromkeys(self._come(fetcher))}:
+        wanted = self._wanted()
+        here = [part for part in wanted if part in fetcher._records]
+        # One is asked for though nothing has come: the client tells then what fails.
+        for part in dict.fromkeys((*(here or wanted[:1]), *self._come(fetcher))):
             share = self._share(part)
             if share is None or part in self._fetched:
                 continue
