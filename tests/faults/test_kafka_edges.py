@@ -802,6 +802,17 @@ def test_no_client_older_than_the_one_whose_batches_wait_as_told_is_asked_for():
     assert all(">=0.14" in one for one in wanted)
 
 
+async def test_nobody_asks_again_and_again_about_topics_that_are_not_in_use(url, topic):
+    async with open_bus(url) as bus:
+        await bus.publish(topic, b"x", key="k")
+        await bus.subscribe(topic, Seen(), group=topic)
+        client = engine_of(bus).link.admin._client
+        await transport_of(bus)._bridge.call(client.force_metadata_update)
+        assert client.cluster.brokers()
+        assert client.cluster.controller is not None
+        assert client.cluster.topics() == set()
+
+
 async def test_a_reader_that_goes_away_is_not_counted_as_one_that_waits(url, topic):
     """Of a call that is cancelled the client thinks for ever that it still reads."""
     with trio.fail_after(20):

@@ -1,16 +1,17 @@
-"""How fetches are encoded: byte for byte as the client would, whatever they ask for."""
+"""What a fetch says: byte for byte what the client would, but for how long it may be held."""
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from typing import Any, cast
 
 import pytest
-from aiokafka.protocol.fetch import FetchRequest, FetchResponse_v11
+from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v11, FetchResponse_v11
 from aiokafka.protocol.metadata import MetadataRequest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tbus.transports.kafka._fetch_requests import encode_fetches
+from tbus.transports.kafka._fetch_requests import _held, shape_fetches
 
 KEY = FetchRequest.API_KEY
 NEWEST = 11
@@ -23,10 +24,12 @@ partitions = st.lists(st.tuples(int32, st.integers(0, 2**63 - 1), int32), max_si
 topics = st.lists(st.tuples(st.text(max_size=20), partitions), max_size=4)
 
 
-class Client:
-    """One that remembers what it is asked to send, and gets an answer."""
+class Consumer:
+    """One whose client remembers what it is asked to send, and gets an answer."""
 
     def __init__(self, answer: FetchResponse_v11) -> None:
+        self._client = self._fetcher = self
+        self._records: dict[str, Consumer] = {}
         self.answer = answer
         self.sent: Any = None
         self.options: dict[str, Any] = {}
@@ -37,11 +40,11 @@ class Client:
         return self.answer
 
 
-async def sent(request: Any, answer: FetchResponse_v11 = NOTHING, **options: Any) -> Client:
-    client = Client(answer)
-    encode_fetches(client)
-    assert await client.send(3, request, **options) is answer
-    return client
+async def sent(request: Any, answer: FetchResponse_v11 = NOTHING, **options: Any) -> Consumer:
+    consumer = Consumer(answer)
+    shape_fetches(cast("Any", consumer))
+    assert await consumer.send(3, request, **options) is answer
+    return consumer
 
 
 @given(topics=topics, rack=st.text(max_size=5))
@@ -68,9 +71,9 @@ async def test_an_older_broker_is_sent_the_client_s_own_form(newest: int) -> Non
 
 async def test_other_requests_are_left_alone() -> None:
     request = MetadataRequest()
-    client = await sent(request, group=1)
-    assert client.sent is request
-    assert client.options == {"group": 1}
+    consumer = await sent(request, group=1)
+    assert consumer.sent is request
+    assert consumer.options == {"group": 1}
 
 
 async def test_a_fetch_can_be_logged() -> None:
@@ -85,3 +88,31 @@ async def test_only_of_an_answer_that_brings_nothing_the_client_is_not_to_look_i
     assert request.topics == [("orders", [(0, 5, 100)])]
     await sent(request, NOTHING)
     assert request.topics == []
+
+
+@pytest.mark.parametrize(
+    ("there", "held"),
+    [
+        ([], 250),
+        ([99.0], 100),
+        ([90.0], 250),
+        ([90.0, 99.5], 50),
+        ([100.0], 1),
+    ],
+    ids=["nothing", "a second ago", "long ago", "the youngest counts", "just now"],
+)
+def test_a_fetch_is_held_for_a_tenth_of_the_time_that_what_is_there_has_lasted(
+    there: list[float], held: int
+) -> None:
+    assert _held(250, there, now=100.0) == held
+
+
+async def test_a_fetch_is_held_only_briefly_while_something_else_is_still_there() -> None:
+    request = FetchRequest(*ASKED, [("orders", [(0, 5, 100)])])
+    consumer: Any = Consumer(SOMETHING)
+    consumer._created = time.monotonic()
+    consumer._records["busy"] = consumer
+    shape_fetches(consumer)
+    await consumer.send(3, request)
+    sent = FetchRequest_v11.decode(consumer.sent.prepare({KEY: (4, NEWEST)}).encode())
+    assert 1 <= sent.max_wait_time < ASKED[0]

@@ -44,7 +44,7 @@ from ..._suspects import Suspects
 from ._clients import client_options, close_client, start_client
 from ._committer import Committer
 from ._errors import LOST, describe, translated
-from ._fetch_requests import encode_fetches
+from ._fetch_requests import shape_fetches
 from ._fetching import LOOK_AGAIN, Fetching
 from ._offsets import Offsets
 from ._reading import read_answers
@@ -136,7 +136,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             isolation_level="read_committed",
         )
         read_answers(self._client._client)
-        encode_fetches(self._client._client)
+        shape_fetches(self._client)
         self._fetching = Fetching(self._client, self._offsets, self.topics)
 
     async def _start_client(self) -> None:

@@ -50,6 +50,14 @@ Ask = Callable[[], Awaitable[object]]
 """Asks some broker about the topics in use."""
 
 
+class _NoTopics(frozenset[str]):
+    """The topics about which a client keeps itself informed: none. An empty set it takes for all
+    that there are, and in a cluster of thousands the answer would hold its loop up, for nothing."""
+
+    def __bool__(self) -> bool:
+        return True
+
+
 class Link:
     """Asks, and tells what changed.
 
@@ -61,6 +69,7 @@ class Link:
 
     def __init__(self, options: KafkaOptions, name: str, emit: Callable[[Event], None]) -> None:
         self.admin = AIOKafkaAdminClient(**client_options(options, name))
+        self.admin._client._topics = _NoTopics()
         self.is_up = False
         self.on_up: list[Callable[[], None]] = []
         self._options = options

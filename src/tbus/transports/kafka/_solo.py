@@ -16,7 +16,7 @@ from ..._config import KafkaOptions
 from ..._errors import TbusError
 from ._clients import client_options, close_client, start_client
 from ._errors import LOST, translated
-from ._fetch_requests import encode_fetches
+from ._fetch_requests import shape_fetches
 from ._fetching import LOOK_AGAIN, Fetching
 from ._offsets import Offsets
 from ._reading import read_answers
@@ -56,7 +56,7 @@ class SoloReader:
             isolation_level="read_committed",
         )
         read_answers(self._client._client)
-        encode_fetches(self._client._client)
+        shape_fetches(self._client)
         self._offsets = offsets
         self._topics: dict[str, TopicConsumer] = {}
         self._fetching = Fetching(self._client, self._offsets, self._topics)
