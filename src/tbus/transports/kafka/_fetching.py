@@ -149,7 +149,7 @@ class Fetching:
         for part, (owned, _) in tuple(self._fetched.items()):
             if self._share(part) is not owned:
                 del self._fetched[part]
-        wanted = self._wanted()
+        wanted = [part for part in self._wanted() if part not in self._fetched]
         here = [part for part in wanted if part in fetcher._records]
         # One is asked for though nothing has come: the client tells then what fails.
         for part in dict.fromkeys((*(here or wanted[:1]), *self._come(fetcher))):
