@@ -27,7 +27,7 @@ from ._errors import BusClosed, ConfigurationError, PublishFailed, TbusError, Tr
 from ._keys import KEY_HEADERS
 from ._message import Headers, PublishOutcome, Receipt
 from ._pace import Pace, Rate
-from ._runtime import OneShot, Runtime
+from ._runtime import Answer, OneShot, Runtime
 from ._throttle import Turnstile
 from ._topic import check_topic
 from ._transport import Keeper, Outgoing, Transport
@@ -43,6 +43,8 @@ LOOK_AT_CLOCK = 15
 
 LEAST_TIMEOUT = 0.001
 """Seconds for the outcome of an event that had its turn at its very deadline."""
+
+_BYTES = (bytes, bytearray, memoryview)
 
 MAX_HEADER = 4096
 """Longest header value, in characters."""
@@ -165,7 +167,7 @@ class Publisher:
                 )
             key = body.aggregate_id
             event_id = body.event_id if id is None else id
-        elif isinstance(body, bytes | bytearray | memoryview):
+        elif type(body) is bytes or isinstance(body, _BYTES):
             data = bytes(body)
             if key is not None:
                 _check_text("key", key, 256)
@@ -217,15 +219,29 @@ class Publisher:
                 self.progressed = now
                 await self.runtime.checkpoint()
                 return Receipt(topic, position)
-        waiter = _Waiter(self.runtime.parking())
-        outgoing = self.prepare(waiter.resolve, topic, body, key, headers, id, timeout)
-        turnstile = self.turnstile
-        if turnstile is None:
-            await self.runtime.checkpoint_if_cancelled()
-            return await self._send(outgoing, waiter)
+        answer = self.runtime.answer()
+        outgoing = self.prepare(answer.resolve, topic, body, key, headers, id, timeout)
+        if self.turnstile is not None:
+            return await self._send_in_turn(self.turnstile, outgoing, answer)
+        await self.runtime.checkpoint_if_cancelled()
+        # As `_send`, which would be one coroutine more for every event.
+        self.transport.send_nowait(outgoing)
+        try:
+            result = await answer.wait()
+        except BaseException:
+            outgoing.withdrawn = True
+            raise
+        if type(result) is Receipt:
+            self.progressed = self.runtime.clock()
+            return result
+        raise result
+
+    async def _send_in_turn(
+        self, turnstile: Turnstile, outgoing: Outgoing, answer: Answer
+    ) -> Receipt:
         await self._let_in(turnstile, outgoing)
         try:
-            return await self._send(outgoing, waiter)
+            return await self._send(outgoing, answer)
         except TbusError:
             turnstile.pace.failed()
             raise
@@ -258,38 +274,22 @@ class Publisher:
         self, topic: str, body: bytes, key: str | None, headers: Headers, id: str
     ) -> Receipt:
         """Store bytes as they are, with headers that are the bus's own (a dead letter)."""
-        waiter = _Waiter(self.runtime.parking())
-        outgoing = Outgoing(topic, body, key, headers, id, self.timeout, waiter.resolve)
+        answer = self.runtime.answer()
+        outgoing = Outgoing(topic, body, key, headers, id, self.timeout, answer.resolve)
         await self.runtime.checkpoint_if_cancelled()
-        return await self._send(outgoing, waiter)
+        return await self._send(outgoing, answer)
 
-    async def _send(self, outgoing: Outgoing, waiter: _Waiter) -> Receipt:
+    async def _send(self, outgoing: Outgoing, answer: Answer) -> Receipt:
         self.transport.send_nowait(outgoing)
         try:
-            await waiter.event.wait()
+            result = await answer.wait()
         except BaseException:
             outgoing.withdrawn = True
             raise
-        result = waiter.result
         if isinstance(result, Receipt):
             self.progressed = self.runtime.clock()
             return result
-        assert result is not None
         raise result
-
-
-class _Waiter:
-    """One caller and the outcome it waits for."""
-
-    __slots__ = ("event", "result")
-
-    def __init__(self, event: OneShot) -> None:
-        self.event = event
-        self.result: Receipt | TbusError | None = None
-
-    def resolve(self, _: Outgoing, result: Receipt | TbusError) -> None:
-        self.result = result
-        self.event.set()
 
 
 @attrs.frozen

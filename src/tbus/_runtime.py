@@ -77,6 +77,60 @@ class _Parking:
         return trio.lowlevel.Abort.SUCCEEDED
 
 
+class Answer(Protocol):
+    """A result that comes once, and one task that waits for it."""
+
+    def resolve(self, about: object, result: Any) -> None:
+        """There it is; never None. What it is about is not looked at."""
+
+    async def wait(self) -> Any:
+        """Wait for the result, and return it."""
+
+
+class _TrioAnswer:
+    """On Trio: one object, and one call to set it."""
+
+    __slots__ = ("_result", "_task")
+
+    def __init__(self) -> None:
+        self._result: Any = None
+        self._task: trio.lowlevel.Task | None = None
+
+    def resolve(self, about: object, result: Any) -> None:  # noqa: ARG002 - of no use here
+        self._result = result
+        task, self._task = self._task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+    async def wait(self) -> Any:
+        if self._result is not None:
+            await trio.lowlevel.checkpoint()
+        else:
+            self._task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+        return self._result
+
+    def _abort(self, _: Any) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+class _AsyncioAnswer:
+    __slots__ = ("_event", "_result")
+
+    def __init__(self) -> None:
+        self._result: Any = None
+        self._event = asyncio.Event()
+
+    def resolve(self, about: object, result: Any) -> None:  # noqa: ARG002 - of no use here
+        self._result = result
+        self._event.set()
+
+    async def wait(self) -> Any:
+        await self._event.wait()
+        return self._result
+
+
 @attrs.frozen
 class Runtime:
     """The program's event loop, as the bus needs it.
@@ -89,6 +143,7 @@ class Runtime:
         open_scope: a cancel scope of the loop's own kind.
         one_shot: makes an event to wait for.
         parking: makes one that a single task waits for, for the hot paths.
+        answer: makes a result that a single task waits for.
         checkpoint: a full checkpoint.
         checkpoint_if_cancelled: one only where there is a cancellation to deliver.
         cancelled: the exception class that delivers a cancellation.
@@ -101,6 +156,7 @@ class Runtime:
     open_scope: Callable[[], Scope]
     one_shot: Callable[[], OneShot]
     parking: Callable[[], OneShot]
+    answer: Callable[[], Answer]
     checkpoint: Callable[[], Awaitable[None]]
     checkpoint_if_cancelled: Callable[[], Awaitable[None]]
     cancelled: type[BaseException]
@@ -118,6 +174,7 @@ def current_runtime() -> Runtime:
             open_scope=trio.CancelScope,
             one_shot=trio.Event,
             parking=_Parking,
+            answer=_TrioAnswer,
             checkpoint=trio.lowlevel.checkpoint,
             checkpoint_if_cancelled=trio.lowlevel.checkpoint_if_cancelled,
             cancelled=trio.Cancelled,
@@ -131,6 +188,7 @@ def current_runtime() -> Runtime:
         open_scope=anyio.CancelScope,
         one_shot=asyncio.Event,
         parking=asyncio.Event,
+        answer=_AsyncioAnswer,
         checkpoint=anyio.lowlevel.checkpoint,
         checkpoint_if_cancelled=anyio.lowlevel.checkpoint_if_cancelled,
         cancelled=asyncio.CancelledError,
