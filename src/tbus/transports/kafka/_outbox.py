@@ -52,7 +52,7 @@ RECORD_ERRORS = (
 """Refusals of a batch that one record may be the cause of."""
 
 
-class _Entry(msgspec.Struct, eq=False):
+class _Entry(msgspec.Struct, eq=False, gc=False):
     """One event in flight."""
 
     number: int
@@ -80,9 +80,13 @@ class _Lane:
 
 
 class _Lanes:
-    """The lanes of a topic, and in which of them a key goes."""
+    """The lanes of a topic, and in which of them a key goes.
 
-    __slots__ = ("_found", "_lanes", "_numbers", "_pick", "_topic")
+    Attributes:
+        found: lanes of keys that came lately, to be looked at before `of` is asked.
+    """
+
+    __slots__ = ("_lanes", "_numbers", "_pick", "_topic", "found")
 
     def __init__(self, topic: str, count: int, pick: Partitioner) -> None:
         self._topic = topic
@@ -102,7 +106,7 @@ class _Lanes:
         more = (TopicPartition(self._topic, number) for number in range(len(known), count))
         self._lanes = [*known, *map(_Lane, more)]
         self._numbers = range(count)
-        self._found: dict[str, _Lane] = {}
+        self.found: dict[str | None, _Lane] = {}
 
     def of(self, key: str | None) -> _Lane:
         """The lane of a key; any one for an event without."""
@@ -111,12 +115,10 @@ class _Lanes:
             return lanes[0]
         if key is None:
             return lanes[self._pick(None, self._numbers, self._numbers)]
-        lane = self._found.get(key)
-        if lane is None:
-            if len(self._found) >= KEYS_REMEMBERED:
-                self._found.clear()
-            lane = lanes[self._pick(encode_key(key), self._numbers, self._numbers)]
-            self._found[key] = lane
+        if len(self.found) >= KEYS_REMEMBERED:
+            self.found.clear()
+        lane = lanes[self._pick(encode_key(key), self._numbers, self._numbers)]
+        self.found[key] = lane
         return lane
 
 
@@ -169,7 +171,7 @@ class Outbox:
     def take(self, crossed: deque[Outgoing]) -> None:
         """Take events to be published, all that there are."""
         now = self._loop.time()
-        table = self._entries
+        table, ready = self._entries, self._ready
         while crossed:
             outgoing = crossed.popleft()
             if outgoing.withdrawn:
@@ -180,9 +182,9 @@ class Outbox:
             topic = outgoing.topic
             lanes = self._lanes.get(topic)
             if lanes is not None:
-                lane = lanes.of(outgoing.key)
+                lane = lanes.found.get(outgoing.key) or lanes.of(outgoing.key)
                 lane.waiting.append(entry)
-                if not lane.busy and lane not in self._ready:
+                if not lane.busy and lane not in ready:
                     self._offer(lane)
                 continue
             waiting = self._unplaced.get(topic)

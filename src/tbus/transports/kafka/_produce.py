@@ -52,15 +52,14 @@ class Terms:
                 parts = topics[partition.topic] = []
             parts.append(_BATCH.pack(partition.partition, len(records)))
             parts.append(records)
-        chunks = [self.client, _TERMS.pack(-1, self.acks, self.timeout, len(topics))]
+        chunks = [b"", self.client, _TERMS.pack(-1, self.acks, self.timeout, len(topics))]
         for topic, parts in topics.items():
             name = topic.encode()
             chunks.append(len(name).to_bytes(2) + name + (len(parts) // 2).to_bytes(4))
             chunks += parts
-        body = b"".join(chunks)
-        client = len(self.client)
-        head = _HEAD.pack(_HEAD.size - 4 + len(body), PRODUCE, self.version, number, client)
-        return head + body
+        length = _HEAD.size - 4 + sum(map(len, chunks))
+        chunks[0] = _HEAD.pack(length, PRODUCE, self.version, number, len(self.client))
+        return b"".join(chunks)
 
 
 @attrs.frozen
