@@ -268,9 +268,12 @@ def test_an_older_broker_is_asked_in_its_own_words(most):
     @with_rig
     async def test(rig: Rig) -> None:
         rig.connection._versions[0] = (0, most)
-        stored = rig.store(ONE, b"a")
+        rig.store(OTHER, b"a")
+        stored = [rig.store(part, b"b") for part in (ONE, TWO)]
+        rig.connection.answer()
+        await settle()
         rig.connection.answer(offset=41)
-        assert await stored == 41
+        assert [await one for one in stored] == [41, 41]
 
     test()
 
@@ -295,6 +298,34 @@ async def test_every_batch_of_an_answer_has_its_own_offset(rig):
     await settle()
     rig.connection.answer_with(1, {"other": [(3, 0, 30, -1, 0)], "t": [(0, 0, 10, -1, 0)]})
     assert {part: await stored for part, stored in outcomes.items()} == {ONE: 10, OTHER: 30}
+
+
+@with_rig
+async def test_a_batch_that_an_answer_does_not_tell_of_has_failed(rig):
+    rig.store(OTHER, b"a")
+    told, forgotten = rig.store(ONE, b"b"), rig.store(TWO, b"c")
+    rig.connection.answer()
+    await settle()
+    rig.connection.answer_with(1, {"t": [(0, 0, 10, -1, 0)]})
+    assert await told == 10
+    with pytest.raises(kafka.KafkaError, match="does not say"):
+        await forgotten
+
+
+@pytest.mark.parametrize("ended", ["closed", "failed"])
+def test_a_producer_that_has_ended_takes_nothing(ended):
+    @with_rig
+    async def test(rig: Rig) -> None:
+        if ended == "closed":
+            await rig.client._message_accumulator.close()
+        else:
+            rig.client._message_accumulator.fail_all(kafka.ProducerFenced())
+        with pytest.raises(kafka.ProducerClosed if ended == "closed" else kafka.ProducerFenced):
+            await rig.store(ONE, b"a")
+        assert rig.connection.sent == []
+        assert not rig.is_left_to_client()
+
+    test()
 
 
 @with_rig

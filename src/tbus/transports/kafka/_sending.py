@@ -230,6 +230,9 @@ class Sending:
         handler._client = _Answered(handler._client, version, answer)
         try:
             await handler.do(node)
+            for batch in sent.values():
+                if batch not in handler._to_reenqueue:  # nor has an outcome: nobody told it
+                    batch.failure(kafka.KafkaError("the answer does not say what became of it"))
         except Exception as error:  # noqa: BLE001 - told to everyone whose events these are
             for batch in sent.values():
                 batch.failure(kafka.KafkaError(f"after an answer: {error!r}"))
