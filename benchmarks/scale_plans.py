@@ -115,12 +115,11 @@ AXES: Mapping[str, Axis] = {
             (RATE, CPU, Figure("peak_mib", "memory at the peak, MiB more", 1 << 20)),
             60_000,
             "The rate rises in a line, half a thousand a second for each handler, and bends where"
-            " our core is busy: a handler that waits costs a timer and two switches of Trio's. More"
-            " handlers than that only wait for the core, and take their memory: a task each. From a"
-            " thousand on the rate falls, as does that of as many bare Trio tasks: what sleeps that"
-            " long outlives the young generations of Python's garbage collector, so that it goes"
-            " through all there is every few thousand messages, a third of our time. The rest may"
-            " be the core's caches; that was not measured.",
+            " our core is busy: a handler that waits costs a timer and two switches of Trio's. From"
+            " there on no more handlers are begun at once than the loop can wake, for they would"
+            " only wait for the core. As many bare Trio tasks slow each other down: Trio makes"
+            " fifteen objects for each timer that has run out before it wakes the first task, so"
+            " more than 46 of them in a pass set off Python's garbage collector.",
         ),
         Axis(
             "size",

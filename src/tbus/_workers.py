@@ -8,14 +8,17 @@ The laws:
    never wait need one.
 3. Subscriptions with work take turns, message by message.
 4. A worker gives the loop to others when it has run for a millisecond.
-5. What a handler raises is its subscription's business; what tbus itself raises here
+5. Where the loop is too busy to wake more handlers in time, no more are begun (`_crowd`).
+6. What a handler raises is its subscription's business; what tbus itself raises here
    ends the bus.
-6. A handler that is cancelled from outside has not failed: its message is given back.
+7. A handler that is cancelled from outside has not failed: its message is given back.
    One that is cancelled by its own deadline has.
 
 Cancel scopes are dear (8 us for one and a checkpoint, 2 us to move a deadline), so a
 worker keeps one scope for as long as it can, and moves its deadline when more than a hundredth of
 the handler's time has passed, or a tenth of a second: its time may be that much short.
+
+(A long file: the pool and its workers share their state message by message.)
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Any, Protocol
 
+from ._crowd import Crowd
 from ._dispatch import Lane
 from ._gathering import Bundle
 from ._runtime import Nursery, OneShot, Runtime, Scope
@@ -130,6 +134,7 @@ class WorkerPool:
         self._starting = 0
         self._resting = 0
         self._burst = 1
+        self._crowd = Crowd()
         self.begun = 0
         """Handlers begun so far, by all workers."""
         self.progressed: float | None = None
@@ -142,7 +147,7 @@ class WorkerPool:
     def offer(self, source: Source) -> None:
         """A subscription has something ready. Never blocks."""
         self.enqueue(source)
-        if not self._starting and not self._resting:
+        if not self._starting and not self._resting and not self._crowd.is_on:
             self._call_worker()
 
     def enqueue(self, source: Source) -> None:
@@ -241,6 +246,8 @@ class WorkerPool:
         if self._resting or not self._has_more():
             self._burst = 1
             return False
+        if self._crowd.is_on:
+            return True
         # Whoever was here before waits in a handler: so will this one, probably.
         # Doubling reaches the limit in a few passes of the loop. Those that are starting are
         # enough for as many messages: each is there for one, this one too.
@@ -248,6 +255,27 @@ class WorkerPool:
             self._call_worker()
         self._burst = min(self._burst * 2, 32)
         return True
+
+    async def _look(self, worker: _Worker) -> bool:
+        """Many handlers have waited and ended: see whether there are too many at once, and wait
+        if so. False: the worker is to end."""
+        crowd = self._crowd
+        if not crowd.begin():
+            return await self._wait_called(worker)
+        worker.scope.deadline = inf
+        try:
+            while True:
+                await self._runtime.checkpoint()
+                if not crowd.is_on:
+                    return True
+                calls = crowd.count_pass()
+                more = self._count_more(calls) if calls else 0
+                for _ in range(more):
+                    self._call_worker()
+                if more < calls or (not self._parked and len(self._workers) >= self.limit):
+                    return True
+        finally:
+            crowd.end()
 
     async def _wait_called(self, worker: _Worker) -> bool:
         """Park a worker that has found nothing until there is something. False: it is to end, with
@@ -332,7 +360,7 @@ class _Worker:
         clock = self._runtime.clock
         scope = self.scope
         workers, limit = pool._workers, pool.limit
-        round_, parked = pool._round, pool._parked
+        round_, parked, crowd = pool._round, pool._parked, pool._crowd
         slice_start = now = clock()
         timed_until, timeout, deadline = -inf, inf, inf
         count = 0
@@ -349,6 +377,7 @@ class _Worker:
                 if (
                     not pool._starting
                     and not pool._resting
+                    and not crowd.is_on
                     and (parked or len(workers) < limit)
                     and pool._has_more()
                 ):
@@ -370,11 +399,18 @@ class _Worker:
                 if not source.queued and source.dispatcher.ready:
                     pool.enqueue(source)
                 pool.progressed = now = clock()
+                if now >= deadline or self.evicted:
+                    return True  # a handler that went on after it was cancelled
                 if begun != pool.begun:  # others ran meanwhile: the loop was theirs
                     slice_start = now
                     count = 0
-                if now >= deadline or self.evicted:
-                    return True  # a handler that went on after it was cancelled
+                    crowd.ended = ended = crowd.ended + 1
+                    if ended >= crowd.look_at:
+                        lane = message = None  # not to be held while it waits
+                        if not await pool._look(self):
+                            return False
+                        slice_start = now = clock()
+                        timed_until = -inf
                 count += 1
                 if now - slice_start > SLICE or count >= SLICE_MESSAGES:
                     scope.deadline = inf
