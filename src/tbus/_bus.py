@@ -503,6 +503,10 @@ class Bus:
     async def open_events(self, buffer: int = 1000) -> AsyncIterator[EventReader]:
         """What happens in the life of the bus from now on, as an async iterator of `Event`s.
 
+        While nobody reads them, those that tell of trouble (`Event.is_trouble`: a handler that
+        failed, a dead letter, a lost connection) are warnings in the log `tbus.events`, of each
+        kind one a second; whoever reads them decides what becomes of them.
+
         Args:
             buffer: events that wait for a slow reader; then it sees `EventsMissed`.
         """

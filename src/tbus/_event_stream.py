@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+import math
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 logger = logging.getLogger("tbus.events")
+
+WARN_EVERY = 1.0
+"""Seconds from one warning to the next about events of one kind."""
 
 
 class EventReader:
@@ -67,17 +72,44 @@ class EventReader:
 
 
 class EventHub:
-    """Hands every event to every reader, and to the log `tbus.events` (level debug)."""
+    """Hands every event to every reader, and to the log `tbus.events`: as a warning what tells of
+    trouble while nobody reads, each kind now and then; all else at level debug.
 
-    def __init__(self) -> None:
+    Args:
+        clock: seconds; for the pauses between warnings.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._readers: list[EventReader] = []
         self._ended = False
+        self._clock = clock
+        self._warned: dict[type[Event], float] = {}
+        """When there was a warning last."""
+        self._left_out: dict[type[Event], int] = {}
+        """Events since then."""
 
     def emit(self, event: Event) -> None:
         """Tell all readers. Never blocks."""
-        logger.debug("%s", event)
+        if self._readers or not event.is_trouble or not self._warn(event):
+            logger.debug("%s", event)
         for reader in self._readers:
             reader.put(event)
+
+    def _warn(self, event: Event) -> bool:
+        """Warn of an event, unless there was a warning of its kind just now."""
+        kind, now = type(event), self._clock()
+        if now < self._warned.get(kind, -math.inf) + WARN_EVERY:
+            self._left_out[kind] = self._left_out.get(kind, 0) + 1
+            return False
+        self._warned[kind] = now
+        self._warn_of_left_out(kind)
+        logger.warning("%s", event)
+        return True
+
+    def _warn_of_left_out(self, kind: type[Event]) -> None:
+        count = self._left_out.pop(kind, 0)
+        if count:
+            logger.warning("%s: %d more that were not told", kind.__name__, count)
 
     @contextmanager
     def open(self, buffer: int) -> Iterator[EventReader]:
@@ -95,5 +127,7 @@ class EventHub:
     def end(self) -> None:
         """There will be no more events."""
         self._ended = True
+        for kind in tuple(self._left_out):
+            self._warn_of_left_out(kind)
         for reader in self._readers:
             reader.end()

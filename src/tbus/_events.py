@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import attrs
 
 
 @attrs.frozen
 class Event:
-    """The base of all lifecycle events."""
+    """The base of all lifecycle events.
+
+    Attributes:
+        is_trouble: whether somebody should look. Where nobody reads the events, these go to the
+            log `tbus.events` as warnings.
+    """
+
+    is_trouble: ClassVar[bool] = False
 
 
 @attrs.frozen
@@ -26,6 +35,8 @@ class Connected(Event):
 @attrs.frozen
 class ConnectionLost(Event):
     """The connection broke. What is published now waits, within its deadline."""
+
+    is_trouble: ClassVar[bool] = True
 
     address: str
     reason: str
@@ -69,6 +80,8 @@ class MessageRetried(Event):
         error: type and text of what it raised.
     """
 
+    is_trouble: ClassVar[bool] = True
+
     topic: str
     group: str | None
     key: str | None
@@ -91,6 +104,8 @@ class BatchRetried(Event):
         error: type and text of what the handler raised.
     """
 
+    is_trouble: ClassVar[bool] = True
+
     topic: str
     group: str | None
     position: str
@@ -104,6 +119,8 @@ class BatchRetried(Event):
 @attrs.frozen
 class DeadLettered(Event):
     """A message was stored in a dead-letter topic, and then settled."""
+
+    is_trouble: ClassVar[bool] = True
 
     topic: str
     group: str | None
@@ -134,6 +151,8 @@ class NotHandled(Event):
         error: type and text of what it raised.
     """
 
+    is_trouble: ClassVar[bool] = True
+
     topic: str
     group: str | None
     key: str | None
@@ -150,6 +169,8 @@ class Stalled(Event):
         age: seconds since it first failed in this process.
     """
 
+    is_trouble: ClassVar[bool] = True
+
     topic: str
     group: str | None
     key: str | None
@@ -164,6 +185,8 @@ class Stalled(Event):
 class KeyBacklog(Event):
     """One key holds half of what a subscription may have in flight, and will soon hold up
     the others: it is slow, failing, or far too frequent."""
+
+    is_trouble: ClassVar[bool] = True
 
     topic: str
     group: str | None
@@ -180,6 +203,8 @@ class KeyParked(Event):
         waiting: messages of it that are here.
         reason: what its message failed with, or what `Subscription.park` was told.
     """
+
+    is_trouble: ClassVar[bool] = True
 
     topic: str
     group: str | None
@@ -206,6 +231,8 @@ class KeyReleased(Event):
 @attrs.frozen
 class RetentionTook(Event):
     """Messages were removed by retention before the group had read them."""
+
+    is_trouble: ClassVar[bool] = True
 
     topic: str
     group: str | None

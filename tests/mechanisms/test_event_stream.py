@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 from tbus._event_stream import EventHub, EventReader
-from tbus._events import ConnectionLost, Event, EventsMissed, TopicMade
+from tbus._events import ConnectionLost, Event, EventsMissed, NotHandled, TopicMade
 
 
 def event(number: int) -> Event:
@@ -146,9 +146,48 @@ async def test_waiting_for_an_event_can_be_cancelled_and_loses_none() -> None:
         assert await anext(reader) == event(1)
 
 
+def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """Level and text of what is in the log."""
+    return [(record.levelname, record.getMessage()) for record in caplog.records]
+
+
+LOST = ConnectionLost("nats://somewhere", "reset")
+LOST_TEXT = "ConnectionLost(address='nats://somewhere', reason='reset')"
+
+
 async def test_every_event_is_in_the_log_for_whoever_wants_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.DEBUG, "tbus.events"):
-        EventHub().emit(ConnectionLost("nats://somewhere", "reset"))
-    assert "ConnectionLost(address='nats://somewhere', reason='reset')" in caplog.text
+        EventHub().emit(event(1))
+    assert told(caplog) == [("DEBUG", "TopicMade(topic='t1', again=False)")]
+
+
+async def test_trouble_is_a_warning_unless_somebody_reads_the_events(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    hub = EventHub()
+    with caplog.at_level(logging.DEBUG, "tbus.events"):
+        with hub.open(10) as reader:
+            hub.emit(LOST)
+            assert await anext(reader) == LOST
+        hub.emit(LOST)
+    assert told(caplog) == [("DEBUG", LOST_TEXT), ("WARNING", LOST_TEXT)]
+
+
+async def test_of_trouble_that_goes_on_there_is_a_warning_a_second_and_how_much_it_was(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    hub = EventHub(iter([0.0, 0.1, 0.9, 1.0, 1.5, 1.5]).__next__)
+    with caplog.at_level(logging.WARNING, "tbus.events"):
+        for _ in range(5):
+            hub.emit(LOST)
+        hub.emit(NotHandled("t", "g", "k", "0:1", "ValueError"))
+        hub.end()
+    assert [text.partition("(")[0] for _, text in told(caplog)] == [
+        "ConnectionLost",
+        "ConnectionLost: 2 more that were not told",
+        "ConnectionLost",
+        "NotHandled",
+        "ConnectionLost: 1 more that were not told",
+    ]
