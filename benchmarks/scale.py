@@ -108,6 +108,27 @@ async def topics(job: Job, value: int) -> Figures:
     return figures | clock.figures()
 
 
+async def declared(job: Job, value: int) -> Figures:
+    """`value` topics that the bus is told of as it is opened."""
+    names = [f"{job.topic}-{number}" for number in range(value)]
+    async with _open(job, topics=names) as bus:
+        clock = Clock(FEWEST)
+
+        async def handle(_: Message) -> None:
+            clock.see()
+
+        for name in names:
+            await bus.subscribe(name, handle, group=GROUP)
+        await _publish(bus, names[:1], FEWEST)
+        await clock.done.wait()
+        figures: Figures = {"tasks": tasks_now(bus), "kept": kept()}
+        clock = Clock(job.count)
+        clock.start()
+        await _publish(bus, names, job.count)
+        await _wait(clock)
+    return figures | clock.figures()
+
+
 async def keys(job: Job, value: int) -> Figures:
     """`value` keys in turn."""
     async with _open(job) as bus:
@@ -253,6 +274,7 @@ async def _wait(clock: Clock) -> None:
 
 POINTS: dict[str, Callable[..., Awaitable[Figures]]] = {
     "topics": topics,
+    "declared": declared,
     "keys": keys,
     "concurrency": concurrency,
     "size": size,

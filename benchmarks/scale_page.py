@@ -67,6 +67,23 @@ def scale_laws(entry: Mapping[str, Any]) -> dict[str, bool]:
                 laws[f"{label}: CPU while idle is below {IDLE_CPU:g} % with {value} topics"] = (
                     figures["idle_percent"] < IDLE_CPU
                 )
+    return laws | _declared_laws(entry["axes"].get("declared", ()))
+
+
+def _declared_laws(points: Points) -> dict[str, bool]:
+    laws = {}
+    for transport, label in LABELS.items():
+        kept = {
+            point["value"]: point["figures"]["kept"]["median"]
+            for point in points
+            if point["transport"] == transport and point["figures"]
+        }
+        if len(kept) > 1:
+            least, most = min(kept), max(kept)
+            laws[
+                f"{label}: each of {most} idle topics that are declared takes less than"
+                f" {IDLE_TOPIC / KIB:g} KiB"
+            ] = (kept[most] - kept[least]) / (most - least) < IDLE_TOPIC
     return laws
 
 

@@ -93,6 +93,20 @@ AXES: Mapping[str, Axis] = {
             {"kafka": 100},  # making 500 takes its one broker minutes
         ),
         Axis(
+            "declared",
+            "Topics that are declared",
+            "topics named as the bus is opened",
+            "The same, but the bus is told of its topics beforehand (`open_bus(..., topics=...)`),"
+            " as is advised where a group on Kafka reads many: it joins once. What an idle topic"
+            " takes is the slope of the process's memory.",
+            (1, 100),
+            (Figure("kept", "memory of our process, MiB", 1 << 20), Figure("tasks", "tasks")),
+            20_000,
+            "Over Kafka an idle topic takes half of what one takes that is subscribed to later:"
+            " each of those makes the group share its partitions anew, and the client leaves"
+            " garbage of the size of all that the group reads.",
+        ),
+        Axis(
             "keys",
             "Keys",
             "keys, in turn",

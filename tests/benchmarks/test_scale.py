@@ -110,6 +110,19 @@ def test_the_laws_of_idleness_are_for_most_topics_and_for_few(entry):
     assert law == "NATS: CPU while idle is below 0.5 % with 100 topics"
 
 
+@pytest.mark.parametrize(("kib", "held"), [(19, True), (21, False)])
+def test_what_a_declared_topic_takes_is_the_slope_between_few_and_many(entry, kib, held):
+    entry["axes"]["declared"] = [
+        {
+            "transport": "kafka", "value": value, "failed": [],
+            "figures": {"kept": spread([50e6 + value * kib * 1024])},
+        }
+        for value in (1, 100)
+    ]  # fmt: skip
+    law = "Kafka: each of 100 idle topics that are declared takes less than 20 KiB"
+    assert scale_laws(entry)[law] is held
+
+
 def test_a_point_that_failed_is_told_and_breaks_a_law(entry):
     entry["axes"]["topics"][0]["failed"] = ["it stood still"]
     assert not scale_laws(entry)["every point can be measured"]
