@@ -400,15 +400,18 @@ async def an_idle_bus_runs_one_pull_loop_for_each_subscription_and_no_worker(
         await bus.publish(first, b"a")
         await seen.wait(1)
         await wait_no_worker(bus)
-        constant = bus.census().count("task")
+        constant = set()  # a client has tasks of a moment
+        for _ in range(10):
+            await bus.ping()
+            constant.add(bus.census().count("task"))
         for topic in topics:
             await bus.subscribe(topic, seen, group="g")
             await bus.publish(topic, b"a")
         await seen.wait(6)
         await wait_no_worker(bus)
         assert bus.census().roles()["pull loop"] == 6
-        while bus.census().count("task") != constant + 5:
-            await bus.ping()  # a client has tasks of a moment
+        while bus.census().count("task") - 5 not in constant:
+            await bus.ping()
 
 
 async def wait_no_worker(bus: Bus) -> None:

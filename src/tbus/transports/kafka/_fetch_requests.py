@@ -91,7 +91,7 @@ class _Fetch:
         return _Encoded(head, asked._topics, asked._rack_id)
 
 
-class _Encoded(FetchRequest_v11):  # type: ignore[misc]
+class _Encoded(FetchRequest_v11):  # type: ignore[misc]  # aiokafka has no types
     """What a connection sends, and asks how the answer is to be read."""
 
     def __init__(self, head: tuple[int, int, int, int], topics: Topics, rack: str) -> None:
