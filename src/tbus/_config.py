@@ -308,8 +308,8 @@ class BusConfig:
     Attributes:
         backend: "memory", "nats" or "kafka".
         embedded: the bus starts its broker itself, and stops it.
-        concurrency: handlers running at once, for the whole bus; fewer while so many wait to be
-            woken that the event loop is behind.
+        concurrency: handlers running at once, for the whole bus; on Trio fewer while so many
+            wait to be woken that the event loop is behind.
         max_in_flight: messages of one subscription that are not settled.
         max_in_flight_bytes: the same in bytes.
         topics: declared up front.

@@ -22,6 +22,8 @@ Pure: no clock, no I/O, no event loop.
 
 from __future__ import annotations
 
+from math import inf
+
 CROWD = 80
 """Handlers that end in a pass or two and are too many: half of them are fewer than 46."""
 
@@ -38,6 +40,10 @@ MOST_CALLS = 32
 class Crowd:
     """What is known of a pool of workers.
 
+    Args:
+        is_wanted: whether anybody is to look. On asyncio nobody is: its timers make nothing when
+            they run out, and what is parked and called there costs more than it gains.
+
     Attributes:
         ended: handlers that have waited and ended well, so far.
         look_at: with how many of them a worker is to look, or (somebody does) to wait.
@@ -46,9 +52,9 @@ class Crowd:
 
     __slots__ = ("_calls", "_first", "_looking", "_passes", "ended", "is_on", "look_at")
 
-    def __init__(self) -> None:
+    def __init__(self, is_wanted: bool = True) -> None:
         self.ended = 0
-        self.look_at = LOOK_EVERY
+        self.look_at: float = LOOK_EVERY if is_wanted else inf
         self.is_on = False
         self._looking = False
         self._first = 0

@@ -8,7 +8,7 @@ The laws:
    never wait need one.
 3. Subscriptions with work take turns, message by message.
 4. A worker gives the loop to others when it has run for a millisecond.
-5. Where the loop is too busy to wake more handlers in time, no more are begun (`_crowd`).
+5. Where Trio is too busy to wake more handlers in time, no more are begun (`_crowd`).
 6. What a handler raises is its subscription's business; what tbus itself raises here
    ends the bus.
 7. A handler that is cancelled from outside has not failed: its message is given back.
@@ -134,7 +134,7 @@ class WorkerPool:
         self._starting = 0
         self._resting = 0
         self._burst = 1
-        self._crowd = Crowd()
+        self._crowd = Crowd(is_wanted=runtime.name == "trio")
         self.begun = 0
         """Handlers begun so far, by all workers."""
         self.progressed: float | None = None

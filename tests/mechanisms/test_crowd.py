@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 import trio
 import trio.testing
@@ -43,6 +45,10 @@ def test_somebody_looks_after_so_many_handlers_that_have_waited():
     assert not crowd.is_on
     crowd.end()
     assert crowd.look_at == 2 * LOOK_EVERY
+
+
+def test_where_it_is_not_wanted_nobody_looks():
+    assert Crowd(is_wanted=False).look_at == inf
 
 
 def test_who_ends_while_somebody_looks_waits_once_there_are_too_many():
