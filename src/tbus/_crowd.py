@@ -13,8 +13,9 @@ The laws:
 2. It is crowded when `CROWD` handlers that had waited end meanwhile. Whoever ends beyond that
    begins nothing more until it is called.
 3. While it is crowded the one that looks goes on with it, pass by pass. If in `PASSES` of them
-   fewer than `FEW` end in each, on average, one worker is called. If none ends at all, the loop
-   is not busy: twice as many are called each time, so that all run after some dozens of passes.
+   fewer than `FEW` end in each, on average, one worker is called. If less than a quarter of that
+   ends, the loop is not busy: twice as many are called each time, so that all run after some
+   dozens of passes.
 4. It is over when nothing more may be begun, by the limits or for want of messages.
 
 Pure: no clock, no I/O, no event loop.
@@ -81,7 +82,7 @@ class Crowd:
         ended = self.ended - self._first
         self._first = self.ended
         self._passes = 0
-        if ended:
+        if ended >= FEW * PASSES // 4:
             self._calls = 1 if ended < FEW * PASSES else 0
         else:
             self._calls = min(max(self._calls * 2, 1), MOST_CALLS)

@@ -72,15 +72,16 @@ def test_one_is_called_where_fewer_end():
     assert calls_after(crowded(), *few, *few) == ([0] * (PASSES - 1) + [1]) * 2
 
 
-def test_twice_as_many_are_called_each_time_where_none_ends():
-    calls = calls_after(crowded(), *[0] * PASSES * 8)
+@pytest.mark.parametrize("ended", [0, FEW // 4 - 1])
+def test_twice_as_many_are_called_each_time_where_hardly_any_ends(ended: int):
+    calls = calls_after(crowded(), *[ended] * PASSES * 8)
     assert [number for number in calls if number] == [1, 2, 4, 8, 16, 32, MOST_CALLS, MOST_CALLS]
 
 
 def test_what_was_called_before_is_forgotten_when_some_end():
     crowd = crowded()
     calls_after(crowd, *[0] * PASSES * 4)
-    assert calls_after(crowd, *[1] * PASSES)[-1] == 1
+    assert calls_after(crowd, *[FEW // 2] * PASSES)[-1] == 1
     assert calls_after(crowd, *[0] * PASSES)[-1] == 2
     assert calls_after(crowd, *[FEW] * PASSES)[-1] == 0
     assert calls_after(crowd, *[0] * PASSES)[-1] == 1
