@@ -356,6 +356,26 @@ async def test_a_refusal_that_will_not_pass_is_the_batches_outcome(rig):
     await stored
 
 
+@pytest.mark.parametrize(
+    "rubbish",
+    [b"", b"\x00", b"\x7f" * 40, b"\x00\x00\x00\x01\x00\x01\xff\x00\x00\x00\x01" + bytes(30)],
+    ids=["nothing", "a byte", "millions of topics", "a name that is no text"],
+)
+def test_an_answer_that_is_rubbish_fails_its_batch_and_no_later_one(rubbish):
+    @with_rig
+    async def test(rig: Rig) -> None:
+        answer = rig.store(ONE, b"a")
+        rig.connection._requests[-1][2].set_result(rubbish)
+        with pytest.raises(kafka.KafkaError, match="after an answer"):
+            await answer
+        await settle()
+        later = rig.store(ONE, b"b")
+        rig.connection.answer()
+        assert await later == 5
+
+    test()
+
+
 @with_rig
 async def test_a_broker_that_does_not_answer_loses_its_connection_and_the_client_goes_on(rig):
     answer = rig.store(ONE, b"a")

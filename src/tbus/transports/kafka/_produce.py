@@ -86,7 +86,15 @@ class Answerable:
 
 
 def stored_at(answer: bytes, version: int) -> dict[tuple[str, int], int] | None:
-    """Where each batch of a request begins, by topic and partition; None unless all is stored."""
+    """Where each batch of a request begins, by topic and partition; None unless all is stored, or
+    if it cannot be read: then it is for the client to say why not."""
+    try:
+        return _read(answer, version)
+    except (struct.error, UnicodeDecodeError):
+        return None
+
+
+def _read(answer: bytes, version: int) -> dict[tuple[str, int], int] | None:
     found: dict[tuple[str, int], int] = {}
     step = _STORED.size + (_BEGIN if version >= 5 else 0)
     at = 4
@@ -95,6 +103,8 @@ def stored_at(answer: bytes, version: int) -> dict[tuple[str, int], int] | None:
         end = begin + int.from_bytes(answer[at:begin])
         topic = answer[begin:end].decode()
         at = end + 4
+        if at > len(answer):
+            return None  # whatever number of topics it speaks of
         for _ in range(int.from_bytes(answer[end:at])):
             partition, error, offset, _ = _STORED.unpack_from(answer, at)
             if error:
