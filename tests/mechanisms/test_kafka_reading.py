@@ -13,7 +13,7 @@ from aiokafka.protocol.fetch import FetchRequest_v11, FetchResponse_v11
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tbus.transports.kafka._reading import SMALL, _Reading, read_answers
+from tbus.transports.kafka._reading import SMALL, _is_empty, _Reading, read_answers
 
 RECORDS = bytes(range(256)) * 100
 QUESTION = FetchRequest_v11(-1, 1, 1, 1, 0, 0, -1, [], [], "")
@@ -146,6 +146,11 @@ def test_that_there_is_nothing_new_is_told_about_no_partition_and_all_else_about
         connection._reader = None
 
     asyncio.run(main())
+
+
+def test_an_answer_that_speaks_of_millions_of_topics_is_not_gone_through():
+    answer = bytes(10) + (2**31 - 1).to_bytes(4)
+    assert not _is_empty(memoryview(answer))
 
 
 def test_an_answer_to_another_question_is_told_in_the_clients_own_way():

@@ -190,6 +190,8 @@ def _is_empty(fetched: memoryview) -> bool:
             at += 2 + int.from_bytes(fetched[at : at + 2])
             count = int.from_bytes(fetched[at : at + 4])
             at += 4
+            if at > len(fetched):
+                return False  # whatever number of topics it speaks of
             for _ in range(count):
                 about = _PARTITION.unpack_from(fetched, at)
                 if about[1] or about[5] > 0 or about[7] > 0:
