@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import click
 
@@ -50,7 +52,7 @@ for _command in (demo, pub, sub, topics, lag, top, dead, bench, doctor):
 def run(arguments: Sequence[str]) -> int:
     """Run a command; returns its exit code. An error is one line on stderr."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _telling_of_trouble_itself():
             # Commands return their exit code, and click hands it on.
             code = app.main(list(arguments), prog_name="tbus", standalone_mode=False)
         sys.stdout.flush()
@@ -73,3 +75,15 @@ def run(arguments: Sequence[str]) -> int:
         lines = [f"tbus: {escaped(first)}", *(f"  {escaped(line)}" for line in rest[-_LOG_LINES:])]
         click.echo("\n".join(lines), err=True)
         return 1
+
+
+@contextmanager
+def _telling_of_trouble_itself() -> Iterator[None]:
+    """Commands show what goes wrong in words of their own: it need not stand in their midst once
+    more, as a log of events that nobody set up."""
+    log, nowhere = logging.getLogger("tbus.events"), logging.NullHandler()
+    log.addHandler(nowhere)
+    try:
+        yield
+    finally:
+        log.removeHandler(nowhere)
