@@ -15,6 +15,7 @@ import attrs
 import pytest
 import trio
 import trio.testing
+from aiokafka.structs import TopicPartition
 
 from tbus import TopicOptions, open_bus
 from tbus._errors import (
@@ -702,6 +703,45 @@ async def test_a_topic_whose_closing_is_cut_off_is_left_to_the_other_members(
                     nursery.cancel_scope.cancel()
             await bridge.call(close)  # which waits for the one before
             assert member._client.subscription() == {topic}
+
+
+async def test_a_topic_whose_closing_is_cut_off_while_another_is_opened_is_closed_all_the_same(
+    url, topic
+):
+    with trio.fail_after(20):
+        async with open_bus(url, kafka=QUICK) as bus:
+            await bus.subscribe(topic, Seen(), group=topic)
+            await bus.subscribe(f"{topic}-other", Seen(), group=topic)
+            member, bridge, engine = (
+                member_of(bus, topic),
+                transport_of(bus)._bridge,
+                engine_of(bus),
+            )
+            lock, other = engine._lock(topic), member.topics[f"{topic}-other"]
+            await bridge.call(lock.acquire)  # as somebody does who is being opened
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(bridge.call, engine.close_feed, other)
+                while other not in engine._leaving:  # noqa: ASYNC110 - nobody tells
+                    await trio.sleep(0.001)
+                nursery.cancel_scope.cancel()
+            bridge.submit(lock.release)
+            while member._client.subscription() != {topic}:  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.01)
+            assert not engine._leaving
+
+
+async def test_a_topic_is_read_from_what_is_committed_wherever_the_client_has_got_to(url, topic):
+    """It may have read on for a subscription that was closed, and is open again."""
+    other, seen = f"{topic}-other", Seen()
+    with trio.fail_after(20):
+        async with open_bus(url, topics=[topic, other], kafka=QUICK) as bus:
+            await publish_text(bus, other, "abcde")
+            await bus.subscribe(topic, Seen(), group=topic, start="earliest")
+            member, bridge = member_of(bus, topic), transport_of(bus)._bridge
+            bridge.submit(member._client.seek, TopicPartition(other, 0), 3)
+            await bus.subscribe(other, seen, group=topic, start="earliest")
+            await seen.wait(5)
+    assert seen.text == "abcde"
 
 
 @pytest.mark.parametrize("moment", ["_take_over", "_give_up"])

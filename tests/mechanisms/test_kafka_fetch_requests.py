@@ -28,7 +28,7 @@ class Consumer:
     """One whose client remembers what it is asked to send, and gets an answer."""
 
     def __init__(self, answer: FetchResponse_v11) -> None:
-        self._client = self._fetcher = self
+        self._client = self._fetcher = self.cluster = self
         self._records: dict[str, Consumer] = {}
         self.answer = answer
         self.sent: Any = None
@@ -38,6 +38,9 @@ class Consumer:
         assert node_id == 3
         self.sent, self.options = request, options
         return self.answer
+
+    def leader_for_partition(self, name: str) -> int:
+        return {"busy": 3, "elsewhere": 4}[name]
 
 
 async def sent(request: Any, answer: FetchResponse_v11 = NOTHING, **options: Any) -> Consumer:
@@ -112,7 +115,21 @@ async def test_a_fetch_is_held_only_briefly_while_something_else_is_still_there(
     consumer: Any = Consumer(SOMETHING)
     consumer._created = time.monotonic()
     consumer._records["busy"] = consumer
+    assert 1 <= await held_by(consumer, request) < ASKED[0]
+
+
+async def test_what_is_there_of_another_broker_does_not_matter() -> None:
+    request = FetchRequest(*ASKED, [("orders", [(0, 5, 100)])])
+    consumer: Any = Consumer(SOMETHING)
+    consumer._created = time.monotonic()
+    consumer._records["elsewhere"] = consumer
+    assert await held_by(consumer, request) == ASKED[0]
+
+
+async def held_by(consumer: Any, request: FetchRequest) -> int:
+    """For how long a broker may hold a fetch, in milliseconds."""
     shape_fetches(consumer)
     await consumer.send(3, request)
     sent = FetchRequest_v11.decode(consumer.sent.prepare({KEY: (4, NEWEST)}).encode())
-    assert 1 <= sent.max_wait_time < ASKED[0]
+    held: int = sent.max_wait_time
+    return held

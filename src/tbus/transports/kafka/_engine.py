@@ -122,20 +122,36 @@ class Engine:
         if group is None or group not in self._members:
             return
         self._leaving.add(consumer)
+        lock = self._lock(group)
+        try:
+            await lock.acquire()
+        except BaseException:
+            # Another one is being opened. Until this is done nobody reads its partitions.
+            self._start(self._leave_later, consumer, group)
+            raise
+        try:
+            await self._leave(consumer, group)
+        finally:
+            lock.release()
+
+    async def _leave_later(self, consumer: TopicConsumer, group: str) -> None:
         async with self._lock(group):
-            self._leaving.discard(consumer)
-            member = self._members.get(group)
-            if member is None:
-                return
-            others = [topic for topic in member.topics.values() if topic is not consumer]
-            try:
-                # When a bus ends all its feeds go: the group need not hear of each.
-                await member.remove(consumer, quietly=self._leaving.issuperset(others))
-            finally:
-                if not member.topics:
-                    self._members.pop(group, None)
-                    with anyio.CancelScope(shield=True):  # it has deadlines of its own
-                        await member.close()
+            await self._leave(consumer, group)
+
+    async def _leave(self, consumer: TopicConsumer, group: str) -> None:
+        self._leaving.discard(consumer)
+        member = self._members.get(group)
+        if member is None:
+            return
+        others = [topic for topic in member.topics.values() if topic is not consumer]
+        try:
+            # When a bus ends all its feeds go: the group need not hear of each.
+            await member.remove(consumer, quietly=self._leaving.issuperset(others))
+        finally:
+            if not member.topics:
+                self._members.pop(group, None)
+                with anyio.CancelScope(shield=True):  # it has deadlines of its own
+                    await member.close()
 
     def drop(self, consumers: Sequence[TopicConsumer]) -> None:
         """Close feeds that nobody waits for any more."""

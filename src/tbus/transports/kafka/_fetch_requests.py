@@ -2,9 +2,9 @@
 
 Lives in the clients' loop. Of a partition of which something is still there nothing is fetched,
 and to a broker one fetch is under way. So one that names idle partitions alone, held until
-something comes, would hold up a busy one that has run dry meanwhile (seen: an idle topic took a
-fifth of a busy one's rate). It is held only for a share of the time for which what is there has
-lasted already.
+something comes, would hold up a busy one of the same broker that has run dry meanwhile (seen: an
+idle topic took a fifth of a busy one's rate). It is held only for a share of the time for which
+what is there has lasted already.
 
 A fetch names every partition that is read, several times a second while nothing comes, and the
 client encodes each number of it by calls of calls: of what a hundred idle topics cost that alone
@@ -53,7 +53,11 @@ def shape_fetches(consumer: AIOKafkaConsumer) -> None:
         if type(request) is not FetchRequest:
             return await send(node_id, request, **options)
         fetcher: Any = consumer._fetcher
-        there = [fetched._created for fetched in fetcher._records.values()]
+        there = [
+            fetched._created
+            for part, fetched in fetcher._records.items()
+            if client.cluster.leader_for_partition(part) == node_id
+        ]
         request._max_wait_ms = _held(request._max_wait_ms, there, time.monotonic())
         answer = await send(node_id, _Fetch(request), **options)
         if not answer.topics:

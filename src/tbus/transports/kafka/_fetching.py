@@ -103,6 +103,8 @@ class Fetching:
 
     def read_on(self) -> None:
         """There is room again: read what is here at once, with no pass of the loop in between."""
+        if self._stopped or self._failure is not None:
+            return  # after a failure what comes next is not what was wanted
         try:
             more = self._read() or self._wanted()
         except Exception as error:  # noqa: BLE001 - raised where it is read otherwise
@@ -158,8 +160,11 @@ class Fetching:
                 continue
             take_whole(fetcher._records.get(part))
             fetched = await self._take(part)
-            if fetched is not None and self._share(part) is share:
+            if fetched is None:
+                continue
+            if self._share(part) is share:
                 self._fetched[part] = share, fetched
+            await asyncio.sleep(0)  # thousands of small batches take milliseconds to go through
 
     def _come(self, fetcher: Any) -> list[TopicPartition]:
         """Of which partitions the client has something to read, whether there is room or not."""

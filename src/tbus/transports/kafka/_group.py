@@ -450,8 +450,9 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
                     base, mark = begins[part], None
             else:
                 base = fresh[part]
-            if known != base:
-                self._client.seek(part, base)
+            # Also where that is what is committed: the client may have read on for a topic that
+            # was closed meanwhile, and has what it had fetched.
+            self._client.seek(part, base)
             self._client.resume(part)
             before = topic_consumer.former.get(part.partition)
             request = topic_consumer.request
