@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from ._bridge import Bridge
@@ -50,8 +51,17 @@ class Crossing(Generic[T]):
         try:
             self._bridge.submit(self._hand_over)
         except BaseException:
-            self._crossed.pop()
+            self._asked = False
+            with suppress(IndexError):  # it was taken with others all the same
+                self._crossed.pop()
             raise
+
+    def take_back(self) -> list[T]:
+        """When the loop has ended: what it has not taken, and never will."""
+        left: list[T] = []
+        while self._crossed:
+            left.append(self._crossed.popleft())
+        return left
 
     def _hand_over(self) -> None:
         """In the loop's thread."""

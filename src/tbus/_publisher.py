@@ -428,7 +428,12 @@ class PipelinedPublisher:
             await self._wait_turn(publisher.turnstile)
         self._unresolved.add(outgoing)
         self._sent += 1
-        publisher.transport.send_nowait(outgoing)
+        try:
+            publisher.transport.send_nowait(outgoing)
+        except BaseException:  # nobody has it, so nobody will tell what became of it
+            self._unresolved.discard(outgoing)
+            self._sent -= 1
+            raise
         return outgoing.id
 
     async def _wait_turn(self, turnstile: Turnstile) -> None:

@@ -1055,6 +1055,21 @@ async def test_a_publisher_follows_a_topic_that_was_made_again_with_other_partit
         assert receipt.position.partition == pick(key.encode(), numbers, numbers)
 
 
+async def test_a_topic_that_was_there_before_is_still_known_when_another_one_is_published_to(
+    url, server, topic
+):
+    """The client would ask about that one alone, and forget the first, and its leaders."""
+    await make_topic(server, topic, {})
+    with trio.fail_after(20):
+        async with open_bus(url) as bus:
+            await bus.publish(topic, b"a")
+            await bus.publish(f"{topic}-other", b"b")
+            client = engine_of(bus)._producers.current.client.client
+            await transport_of(bus)._bridge.call(client.force_metadata_update)
+            assert client.cluster.topics() >= {topic, f"{topic}-other"}
+            await bus.publish(topic, b"c", timeout=5)
+
+
 async def test_a_publisher_follows_partitions_that_are_added(url, server, topic):
     pick = partitioner("murmur2")
     keys = [f"order-{number}" for number in range(40)]

@@ -119,3 +119,18 @@ async def test_once_the_loop_has_ended_nothing_crosses_also_if_it_was_asked() ->
             crossing.send(1)
     assert not crossing._crossed
     assert taker.calls == []
+
+
+async def test_what_no_loop_took_can_be_taken_back() -> None:
+    taker = Taker()
+    async with open_bridge() as bridge:
+        crossing = Crossing[int](bridge, taker.take)
+        crossing.send(1)
+        assert await look(bridge, taker) == [1]
+        bridge._inbox = deque()  # as if the loop had made its last pass
+        crossing.send(2)
+        crossing.send(3)
+        bridge._inbox.clear()
+    assert taker.taken == [1]
+    assert crossing.take_back() == [2, 3]
+    assert crossing.take_back() == []

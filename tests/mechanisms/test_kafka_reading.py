@@ -13,6 +13,7 @@ from aiokafka.protocol.fetch import FetchRequest_v11, FetchResponse_v11
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tbus.transports.kafka._produce import Answerable
 from tbus.transports.kafka._reading import SMALL, _is_empty, _Reading, read_answers
 
 RECORDS = bytes(range(256)) * 100
@@ -145,6 +146,19 @@ def test_that_there_is_nothing_new_is_told_about_no_partition_and_all_else_about
         assert [topic for topic, _ in response.topics] == told
         connection._reader = None
 
+    asyncio.run(main())
+
+
+def test_a_long_answer_about_stored_batches_comes_whole():
+    async def main() -> None:
+        connection, _ = with_connection(7)
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        connection._requests[0] = (7, Answerable(), future)
+        feed(_Reading(connection), framed([(7).to_bytes(4) + RECORDS]))
+        assert future.result() == RECORDS
+        connection._reader = None
+
+    assert len(RECORDS) > SMALL
     asyncio.run(main())
 
 

@@ -17,6 +17,7 @@ from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import TopicPartition
 
+from tbus.transports.kafka import _sending
 from tbus.transports.kafka._sending import Batch, Sending
 from tests.mechanisms.kafka_kit import run
 
@@ -354,6 +355,33 @@ async def test_a_refusal_that_will_not_pass_is_the_batches_outcome(rig):
     await settle()
     rig.connection.answer()
     await stored
+
+
+@with_rig
+async def test_an_answer_about_other_batches_fails_those_that_it_does_not_tell_of(rig):
+    lost, later = rig.store(ONE, b"a"), rig.store(TWO, b"b")
+    rig.connection.answer_with(-1, {"t": [(7, 0, 10, -1, 0)]})
+    with pytest.raises(kafka.KafkaError, match=r"does not say|after an answer"):
+        await lost
+    await settle()
+    rig.connection.answer()
+    assert await later == 5
+
+
+def test_a_request_takes_no_more_than_a_broker_reads(monkeypatch):
+    monkeypatch.setattr(_sending, "MOST", 500)
+
+    @with_rig
+    async def test(rig: Rig) -> None:
+        first = rig.store(OTHER, b"a")
+        stored = [rig.store(TopicPartition("t", number), bytes(200)) for number in range(4)]
+        for wanted in ([OTHER], [("t", 0)], [("t", 1)], [("t", 2)], [("t", 3)]):
+            assert list(rig.connection.sent[-1]) == wanted
+            rig.connection.answer()
+            await settle()
+        assert [await one for one in (first, *stored)] == [5] * 5
+
+    test()
 
 
 @pytest.mark.parametrize(

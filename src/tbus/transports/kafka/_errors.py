@@ -28,6 +28,8 @@ NO_REFUSALS: tuple[type[BaseException], ...] = (
     kafka.NotEnoughReplicasAfterAppendError,
     kafka.OutOfOrderSequenceNumber,
     kafka.UnknownError,
+    kafka.NotLeaderForPartitionError,
+    kafka.LeaderNotAvailableError,
 )
 """Answers that leave open whether the event is stored."""
 

@@ -103,6 +103,8 @@ class Producers:
     async def learn(self, topic: str) -> None:
         """Return when the producer to use now knows the topic; raises what `get` does."""
         producer = await self.get()
+        # Or it would be known until the client is told of another topic, and asks about that alone.
+        producer.client.client.add_topic(topic)
         await producer.client.partitions_for(topic)
 
     def retire(self, producer: Producer) -> None:

@@ -162,10 +162,11 @@ class _Bytes:
         self._view = view
         self._at = 0
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int | None = None) -> bytes:
+        """So many bytes; without a number all that are left."""
         at = self._at
-        self._at = at + size
-        return bytes(self._view[at : at + size])
+        self._at = len(self._view) if size is None else at + size
+        return bytes(self._view[at : self._at])
 
     def left(self) -> memoryview:
         """What was not taken yet."""

@@ -17,6 +17,7 @@ answered where the answer is read. The laws:
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -31,6 +32,10 @@ from aiokafka.producer.sender import SendProduceReqHandler
 from aiokafka.structs import TopicPartition
 
 from ._produce import PRODUCE, VERSIONS, Answerable, Terms, decode, stored_at
+
+MOST = 32 * 1024 * 1024
+"""Bytes of records that one request takes to a broker, which closes the connection on more than
+`socket.request.max.bytes`: 100 MiB, unless it is told otherwise."""
 
 _NO_LEADER = (None, -1)
 
@@ -68,6 +73,7 @@ class _Stored:
     partition: TopicPartition
     batch: Any
     answered: Answered
+    since: float
 
 
 class Sending:
@@ -91,7 +97,7 @@ class Sending:
 
     def store(self, batch: Batch, partition: TopicPartition, answered: Answered) -> None:
         """Take a batch, which goes out with the next `send`."""
-        self._line.append(_Stored(partition, batch.close(), answered))
+        self._line.append(_Stored(partition, batch.close(), answered, time.monotonic()))
 
     def send(self) -> None:
         """Send what was taken to every broker that has answered."""
@@ -107,12 +113,15 @@ class Sending:
                 stored.answered(-1, batches._exception or kafka.ProducerClosed())
             return
         requests: dict[Any, list[_Stored]] = {}
+        room: dict[Any, int] = {}
         for stored in line:
             partition = stored.partition
             node = leader_of(partition)
             if partition in self._under_way or node in self._busy:
                 self._line.append(stored)
                 continue
+            if node in _NO_LEADER:
+                client.add_topic(partition.topic)  # another of its producers may have learnt it
             connection = client._conns.get((node, ConnectionGroup.DEFAULT))
             if (
                 partition in muted
@@ -123,6 +132,11 @@ class Sending:
                 or self._terms_of(connection) is None
             ):
                 self._leave_to_client(stored)
+                continue
+            room[node] = room.get(node, MOST) - stored.batch.size()
+            if room[node] < 0 and node in requests:
+                self._line.append(stored)  # with all that follows for this broker: in their order
+                room[node] = 0
                 continue
             self._under_way.add(partition)
             requests.setdefault(node, []).append(stored)
@@ -184,7 +198,7 @@ class Sending:
         found = None
         if not answer.cancelled() and answer.exception() is None:
             found = stored_at(answer.result(), version)
-        if found is None or len(found) < len(line):
+        if found is None or any(stored.partition not in found for stored in line):
             self._start(self._recover, node, version, line, answer)
         else:
             self._unmute(line)
@@ -213,6 +227,7 @@ class Sending:
     def _as_clients(self, stored: _Stored) -> MessageBatch:
         ttl = self._producer._message_accumulator._batch_ttl
         batch = MessageBatch(stored.partition, stored.batch, ttl, 0)
+        batch._ctime = stored.since  # from then on its time runs
         batch.future.add_done_callback(partial(_tell, stored.answered))
         return batch
 
@@ -230,8 +245,11 @@ class Sending:
         handler._client = _Answered(handler._client, version, answer)
         try:
             await handler.do(node)
+            ended = self._producer._message_accumulator._exception
             for batch in sent.values():
-                if batch not in handler._to_reenqueue:  # nor has an outcome: nobody told it
+                if ended is not None:
+                    batch.failure(ended)  # nobody takes what is to be repeated
+                elif batch not in handler._to_reenqueue:  # nor has an outcome: nobody told it
                     batch.failure(kafka.KafkaError("the answer does not say what became of it"))
         except Exception as error:  # noqa: BLE001 - told to everyone whose events these are
             for batch in sent.values():

@@ -50,8 +50,9 @@ class KafkaTransport:
         self._knows_ends = knows_ends
         self._opened = bridge.runtime.clock()
         self._feeds: set[KafkaFeed] = set()
-        # The crossing itself, which is one call less for each event.
-        self.send_nowait: Callable[[Outgoing], None] = Crossing(bridge, engine.outbox.take).send
+        self._crossing = Crossing(bridge, engine.outbox.take)
+        # Its own method, which is one call less for each event.
+        self.send_nowait: Callable[[Outgoing], None] = self._crossing.send
 
     async def flush(self) -> None:
         """Wait until every event taken has its outcome."""
@@ -64,6 +65,8 @@ class KafkaTransport:
         """Give every event that has no outcome yet the one that is true now."""
         if not self._bridge.submit_if_open(self._engine.outbox.abandon):
             self._engine.outbox.abandon()  # its loop has ended: nobody else is there
+            for outgoing in self._crossing.take_back():
+                outgoing.on_outcome(outgoing, TransportLost("the bus ended before it was sent"))
 
     async def open_feed(self, request: FeedRequest) -> KafkaFeed:
         """Join the group, or read all partitions."""
