@@ -1064,7 +1064,9 @@ async def test_a_topic_that_was_there_before_is_still_known_when_another_one_is_
         async with open_bus(url) as bus:
             await bus.publish(topic, b"a")
             await bus.publish(f"{topic}-other", b"b")
-            client = engine_of(bus)._producers.current.client.client
+            producer = engine_of(bus)._producers.current
+            assert producer is not None
+            client = producer.client.client
             await transport_of(bus)._bridge.call(client.force_metadata_update)
             assert client.cluster.topics() >= {topic, f"{topic}-other"}
             await bus.publish(topic, b"c", timeout=5)

@@ -74,6 +74,20 @@ async def is_stuck(publisher: PipelinedPublisher, body: bytes = b"x") -> bool:
 # --- sending ---
 
 
+async def test_what_the_transport_does_not_take_is_not_waited_for(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise BusClosed("the bus has ended")
+
+    async with open_rig() as rig:
+        monkeypatch.setattr(rig.transport, "send_nowait", refuse)
+        with trio.fail_after(5), pytest.raises(BusClosed):
+            async with rig.open() as publisher:
+                await publisher.send("t", b"x")
+        assert publisher.statistics().sent == 0
+
+
 async def test_what_one_task_sends_is_stored_in_its_order(autojump_clock: MockClock) -> None:
     async with open_rig() as rig:
         async with rig.open(max_in_flight=10) as publisher:
