@@ -72,8 +72,9 @@ class EventReader:
 
 
 class EventHub:
-    """Hands every event to every reader, and to the log `tbus.events`: as a warning what tells of
-    trouble while nobody reads, each kind now and then; all else at level debug.
+    """Hands every event to every reader, and to the log `tbus.events`: what tells of trouble while
+    nobody reads as a warning, each kind now and then and by a log of its own below that one; all
+    else at level debug.
 
     Args:
         clock: seconds; for the pauses between warnings.
@@ -102,14 +103,12 @@ class EventHub:
             self._left_out[kind] = self._left_out.get(kind, 0) + 1
             return False
         self._warned[kind] = now
-        self._warn_of_left_out(kind)
-        logger.warning("%s", event)
-        return True
-
-    def _warn_of_left_out(self, kind: type[Event]) -> None:
         count = self._left_out.pop(kind, 0)
         if count:
-            logger.warning("%s: %d more that were not told", kind.__name__, count)
+            _log_of(kind).warning("%s, and %d more before", event, count)
+        else:
+            _log_of(kind).warning("%s", event)
+        return True
 
     @contextmanager
     def open(self, buffer: int) -> Iterator[EventReader]:
@@ -127,7 +126,12 @@ class EventHub:
     def end(self) -> None:
         """There will be no more events."""
         self._ended = True
-        for kind in tuple(self._left_out):
-            self._warn_of_left_out(kind)
+        for kind, count in self._left_out.items():
+            _log_of(kind).warning("%s: %d more in the end", kind.__name__, count)
+        self._left_out.clear()
         for reader in self._readers:
             reader.end()
+
+
+def _log_of(kind: type[Event]) -> logging.Logger:
+    return logger.getChild(kind.__name__)
