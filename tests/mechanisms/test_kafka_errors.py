@@ -24,13 +24,16 @@ EVERY = [
     if issubclass(error, kafka.KafkaError) and error is not kafka.BrokerResponseError
 ]
 
-# Answers after which the event may be in the log of the leader, or of some follower.
+# Answers after which the event may be in the log of the leader, or of some follower; and what the
+# client says when it has found no leader to repeat it to, whatever became of an earlier attempt.
 # Source: Kafka protocol guide, error codes, and KIP-98 for the numbers of batches.
 MAY_BE_STORED = {
     kafka.RequestTimedOutError,
     kafka.NotEnoughReplicasAfterAppendError,
     kafka.OutOfOrderSequenceNumber,
     kafka.UnknownError,
+    kafka.NotLeaderForPartitionError,
+    kafka.LeaderNotAvailableError,
 }
 
 
