@@ -81,8 +81,6 @@ class Fetching:
         while not self._stopped:
             if self._kick.done():
                 self._kick = self._loop.create_future()
-            if self._failure is not None:
-                raise self._failure
             await self._fetch()
             if self._read() or self._has_more():
                 await asyncio.sleep(0)
@@ -103,19 +101,27 @@ class Fetching:
 
     def read_on(self) -> None:
         """There is room again: read what is here at once, with no pass of the loop in between."""
-        if self._stopped or self._failure is not None:
-            return  # after a failure what comes next is not what was wanted
+        if self._stopped:
+            return
         try:
             more = self._read() or self._wanted()
-        except Exception as error:  # noqa: BLE001 - raised where it is read otherwise
-            self._failure = error
+        except Exception:  # noqa: BLE001 - it is kept, and raised in `run`, which is woken for it
             more = True
         if more:
             self.wake()
 
     def _read(self) -> bool:
         """One round over all partitions of which more is wanted and something is here; whether
-        anything came to its end."""
+        anything came to its end. After a failure nothing is read any more: what had been read of
+        that slice is gone, and what stands behind it must not be settled."""
+        if self._failure is None:
+            try:
+                return self._read_slices()
+            except Exception as error:  # noqa: BLE001 - raised here, now and whenever this is called
+                self._failure = error
+        raise self._failure
+
+    def _read_slices(self) -> bool:
         wanted = [part for part in self._wanted() if part in self._fetched]
         if not wanted:
             return False
