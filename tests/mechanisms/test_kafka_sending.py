@@ -384,6 +384,27 @@ def test_a_request_takes_no_more_than_a_broker_reads(monkeypatch):
     test()
 
 
+def test_what_the_client_repeats_is_no_more_than_a_broker_reads(monkeypatch):
+    monkeypatch.setattr(_sending, "MOST", 600)
+
+    @with_rig
+    async def test(rig: Rig) -> None:
+        rig.connection.open = False
+        large = [TopicPartition("t", number) for number in range(3)]
+        for part in large:
+            rig.store(part, bytes(200))
+        rig.store(ONE, bytes(1000))
+        sent = []
+        while request := rig.drain():
+            assert len(request) == 1 or sum(map(len, request.values())) <= 600
+            sent += [(part, DefaultRecordBatch(one).base_sequence) for part, one in request.items()]
+            for batch in rig.drained.values():
+                batch.done(5)
+        assert sent == [(ONE, 0), (large[1], 0), (ONE, 1), (large[2], 0)]
+
+    test()
+
+
 @pytest.mark.parametrize(
     "rubbish",
     [b"", b"\x00", b"\x7f" * 40, b"\x00\x00\x00\x01\x00\x01\xff\x00\x00\x00\x01" + bytes(30)],
