@@ -16,7 +16,7 @@ loop is. Its laws:
 5. **Fair.** While a loop is busy it polls its selector without waiting, which gives the
    interpreter away and takes it back before the other thread has woken: measured, the
    other side then waits for seconds. So each side, while busy, really sleeps for some
-   20 us every 2 ms. (`sys.setswitchinterval` does not help: the forced switch starts
+   20 us every 2.5 ms. (`sys.setswitchinterval` does not help: the forced switch starts
    anew at every poll.) A free-threaded interpreter needs none of it, and nothing but
    speed depends on it.
 
@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger("tbus.bridge")
 
-REST_EVERY = 0.002
+REST_EVERY = 0.0025
 """Seconds a busy side works before it lets the other one in."""
 
 HELPING = 512
