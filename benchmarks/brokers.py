@@ -44,7 +44,8 @@ async def open_brokers(kinds: Iterable[str]) -> AsyncIterator[Brokers]:
                     f"nats://{server.user}:{server.password}@{server.host}:{server.port}"
                 )
             elif kind == "kafka":
-                broker = await stack.enter_async_context(open_kafka_server(kind="kafka"))
+                kafka = open_kafka_server(kind="kafka", for_load=True)
+                broker = await stack.enter_async_context(kafka)
                 found.names[kind] = broker.name
                 found.urls[kind] = f"kafka://{broker.address}"
             else:

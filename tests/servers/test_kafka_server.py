@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import shutil
 import signal
 import socket
@@ -90,6 +91,17 @@ async def test_it_answers_when_the_block_is_entered_and_leaving_leaves_nothing()
         assert take_census() != before
     assert not take_census().beyond(before)
     assert not server.store.exists()
+
+
+@real_kafka
+async def test_for_load_it_has_the_memory_and_the_compilers_of_kafkas_own_script() -> None:
+    async with open_kafka_server() as small, open_kafka_server(for_load=True) as server:
+        files = [trio.Path(f"/proc/{one.pid}/cmdline") for one in (small, server)]
+        commands = [await file.read_text() for file in files]
+    # The last of two that contradict each other holds.
+    limits = [re.findall(r"-Xmx(\w+)|TieredStopAtLevel=(\d)", command) for command in commands]
+    assert limits[0] == [("256m", ""), ("", "1")]
+    assert limits[1][-2:] == [("1g", ""), ("", "4")]
 
 
 @real_kafka

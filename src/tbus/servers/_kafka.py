@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ from .._transport import Holding
 from ._child import OwnedChild
 from ._java import OLDEST
 from ._kafka_distribution import KafkaMissing, prepare_kafka
-from ._kafka_node import Address, Distribution, Node, new_id
+from ._kafka_node import LOADED, Address, Distribution, Node, new_id
 from ._kafka_ready import EndedEarly, wait_ready
 from ._ports import HOST, is_port_free, reserve_ports
 from ._store import open_store
@@ -96,6 +96,7 @@ async def open_kafka_server(
     *,
     store: Path | None = None,
     kind: Kind | None = None,
+    for_load: bool = False,
     startup_timeout: float = 60.0,
     stop_timeout: float = 15.0,
     tell: Callable[[str], None] | None = None,
@@ -120,6 +121,8 @@ async def open_kafka_server(
         store: directory of the topics, made (0700) if there is none, locked against a
             second server while open, and kept. None: a temporary one, removed at the end.
         kind: take this one or none. None: Apache Kafka, else Tansu.
+        for_load: give Apache Kafka the memory (1 GB) and the compilers that its own start script
+            gives it, for benchmarks: else it is small and quick to start, and slower at work.
         startup_timeout: seconds until it must be ready; fetching it does not count.
         stop_timeout: seconds it has to end after SIGTERM, before SIGKILL.
         tell: called with lines about the progress while Apache Kafka is fetched.
@@ -138,7 +141,7 @@ async def open_kafka_server(
     with _recipe(found, store) as recipe:
         for attempt in range(1, _ATTEMPTS + 1):
             with reserve_ports(2) as ports:
-                child, cluster = _start(recipe, ports)
+                child, cluster = _start(recipe, ports, LOADED if for_load else ())
                 async with tend(child, recipe.name) as tended:
                     try:
                         await _wait_ready(child, recipe, ports[0], cluster, startup_timeout)
@@ -216,7 +219,7 @@ def _recipe(program: Distribution | str, store: Path | None) -> Iterator[_Recipe
         yield _Recipe(program, held.path, held.lock)
 
 
-def _start(recipe: _Recipe, ports: list[int]) -> tuple[OwnedChild, str]:
+def _start(recipe: _Recipe, ports: list[int], options: Sequence[str]) -> tuple[OwnedChild, str]:
     """Start it; returns the id that its cluster will tell, too."""
     cluster = new_id()
     try:
@@ -226,7 +229,7 @@ def _start(recipe: _Recipe, ports: list[int]) -> tuple[OwnedChild, str]:
         node = Node(1, recipe.store, {1: Address(*ports)})
         cluster = node.prepare(recipe.program, cluster)
         keep = () if recipe.lock is None else (recipe.lock,)
-        return OwnedChild(node.command(recipe.program), keep=keep), cluster
+        return OwnedChild(node.command(recipe.program, *options), keep=keep), cluster
     except OSError as error:
         raise BusError(f"{recipe.name} could not be started: {error}", [error]) from error
 

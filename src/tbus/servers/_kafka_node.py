@@ -21,6 +21,10 @@ from ._ports import HOST
 HEAP = 256
 """Megabytes that a node's heap may grow to; it takes about 60 when idle."""
 
+LOADED = ("-Xms1g", "-Xmx1g", "-XX:-UseSerialGC", "-XX:+UseG1GC", "-XX:TieredStopAtLevel=4")
+"""What makes a node slower to start and its work quicker, in the place of what `command` gives:
+the memory, collector and compilers of Kafka's own start script (kafka-server-start.sh)."""
+
 # `{...}` is filled in below. Times are milliseconds.
 _SETTINGS = """\
 process.roles=broker,controller
