@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -21,7 +21,7 @@ import msgspec
 from tbus import Envelope
 
 from .kafka_consuming import BATCH, Needed
-from .kafka_publishing import Event, events, from_asyncio, rate
+from .kafka_publishing import Event, clocked, events, from_asyncio
 from .kafka_workload import GROUP, OPTIONS, Timed, servers
 from .workload import Figures, Job
 
@@ -84,7 +84,6 @@ async def kafka_publish_confluent_pipelined(job: Job) -> Figures:
     import confluent_kafka  # noqa: PLC0415 - comes with the extra `bench` alone
 
     producer = confluent_kafka.Producer(_settings(job, **PRODUCER))
-    queue = events(job)
     stored = 0
 
     def report(error: Any, _: Any) -> None:
@@ -102,16 +101,15 @@ async def kafka_publish_confluent_pipelined(job: Job) -> Figures:
             else:
                 return
 
-    produce(queue[0])
-    producer.flush()
-    start = time.perf_counter()
-    for event in queue[1:]:
-        produce(event)
-        producer.poll(0)
-    producer.flush()
-    found = rate(len(queue) - 1, start)
-    if stored != len(queue):
-        raise SystemExit(f"{stored} of {len(queue)} events were reported as stored")
+    async def send_all(part: Sequence[Event]) -> None:
+        for event in part:
+            produce(event)
+            producer.poll(0)
+        producer.flush()
+
+    found = await clocked(events(job), send_all)
+    if stored != job.count:
+        raise SystemExit(f"{stored} of {job.count} events were reported as stored")
     return found
 
 
@@ -119,20 +117,17 @@ async def kafka_publish_confluent_aio(job: Job) -> Figures:
     from confluent_kafka.aio import AIOProducer  # noqa: PLC0415 - see above
 
     producer = AIOProducer(_settings(job, **PRODUCER))
-    queue = events(job)
 
     async def produce(event: Event) -> asyncio.Future[Any]:
         found: asyncio.Future[Any] = await producer.produce(job.topic, event[2], event[1].encode())
         return found
 
-    first = await produce(queue[0])
-    await producer.flush()
-    await first
-    start = time.perf_counter()
-    outcomes = [await produce(event) for event in queue[1:]]
-    await producer.flush()
-    await asyncio.gather(*outcomes)
-    found = rate(len(queue) - 1, start)
+    async def send_all(part: Sequence[Event]) -> None:
+        outcomes = [await produce(event) for event in part]
+        await producer.flush()
+        await asyncio.gather(*outcomes)
+
+    found = await clocked(events(job), send_all)
     await producer.close()
     return found
 

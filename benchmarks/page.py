@@ -20,11 +20,17 @@ Results = Mapping[str, Any]
 INTRODUCTION = """\
 Every contestant runs in a process of its own, over a topic of its own in the memory of one \
 nats-server that the benchmark started (loopback, JetStream), or on one Apache Kafka broker that \
-it started. Contestants run in turn, round after round: A B C A B C. A figure is the median of \
-the rounds, with the smallest and the largest; a ratio is taken within each round, tbus over the \
-other, and its median and spread are told. Events are envelopes of exactly 256 bytes. Absolute \
-figures are this machine's; the ratios are what can be compared. A contestant that loses, repeats \
-or reorders an event stops the run."""
+it started. Contestants run in turn, round after round; in each round another one is first, and \
+everyone follows another one than before. A figure is the median of the rounds, with the smallest \
+and the largest; a ratio is taken within each round, tbus over the other, and its median and \
+spread are told. Events are envelopes of exactly 256 bytes. Absolute figures are this machine's; \
+the ratios are what can be compared. A contestant that loses, repeats or reorders an event stops \
+the run."""
+
+WARMED = (
+    " Before the first round each has run once, uncounted, with a fifth of its events: a broker"
+    " that has just started is slow."
+)
 
 
 PRESSED = {"pressure": "Pressure", "leaks": "Leaks", "scale": "Scale", "soak": "Soak"}
@@ -184,12 +190,13 @@ def _comparison(comparison: Comparison, entry: Mapping[str, Any]) -> str:
             told = shown(found["figures"][figure], digits_of(unit))
             row += [told, "" if ratio is None else shown(ratio, 2)]
         rows.append(row)
+    warmed = WARMED if comparison.warms_up else ""
     return "\n\n".join(
         [
             f"## {comparison.title}",
             comparison.about,
             f"{entry['count']:,} events for each, {entry['rounds']} rounds; `tbus / this` is the"
-            " first row's figure over this row's.",
+            f" first row's figure over this row's.{warmed}",
             table(headings, rows),
         ]
     )

@@ -74,6 +74,12 @@ class Comparison:
     partitions: int | None = None
 
     @property
+    def warms_up(self) -> bool:
+        """Whether each runs once uncounted: Kafka's broker loads and compiles what it is made of
+        when that is first used."""
+        return self.partitions is not None
+
+    @property
     def ours(self) -> Contestant:
         """The one that the ratios are about."""
         return self.contestants[0]

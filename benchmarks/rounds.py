@@ -9,7 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import trio
 
@@ -20,17 +20,41 @@ from .workload import Figures, Job, envelopes
 
 ROOT = Path(__file__).parents[1]
 
+T = TypeVar("T")
+
 Measure = Callable[[str], Awaitable[Figures]]
+
+UNCOUNTED = 0.2
+"""The part of its events that a contestant runs with where the broker has to warm up."""
 
 TIME_LIMIT = 600
 """Seconds that a contestant may take."""
 
 
+def order_of(names: Sequence[T], number: int) -> list[T]:
+    """Who runs after whom in a round: another one is first in each, and follows another one.
+
+    Rows of Williams's square: 0 1 n-1 2 n-2 ..., and each round one further. After as many rounds
+    as there are contestants each was first once, and last once; for an even number of them each
+    has followed each other one once, for an odd number twice or never, so the next rounds run
+    the same rows backwards.
+
+    Args:
+        names: of the contestants.
+        number: of the round, from 0.
+    """
+    count = len(names)
+    row = [(-index // 2 if index % 2 == 0 else index // 2 + 1) for index in range(count)]
+    order = [names[(place + number) % count] for place in row]
+    return order if count % 2 == 0 or number // count % 2 == 0 else order[::-1]
+
+
 async def in_turn(names: Sequence[str], rounds: int, measure: Measure) -> dict[str, list[Figures]]:
-    """A B C A B C ...: what the machine does meanwhile hits all of them alike."""
+    """Each once in a round, in another order each time: what the machine does meanwhile, and what
+    a neighbour leaves behind, hits all of them alike."""
     taken: dict[str, list[Figures]] = {name: [] for name in names}
     for number in range(rounds):
-        for name in names:
+        for name in order_of(names, number):
             print(f"  round {number + 1} of {rounds}: {name}", file=sys.stderr, flush=True)
             taken[name].append(await measure(name))
     return taken
@@ -44,11 +68,14 @@ async def compare(
 
     shares = {contestant.name: contestant.share for contestant in comparison.contestants}
 
-    async def measure(name: str) -> Figures:
-        share = max(200, int(count * shares[name]))
+    async def measure(name: str, part: float = 1.0) -> Figures:
+        share = max(200, int(count * shares[name] * part))
         async with open_topic(url, comparison.topic, share, comparison.partitions) as topic:
             return await in_a_process(name, Job(url, topic, share))
 
+    for name in shares if comparison.warms_up else ():
+        print(f"  uncounted: {name}", file=sys.stderr, flush=True)
+        await measure(name, UNCOUNTED)
     return count, await in_turn(list(shares), rounds, measure)
 
 

@@ -1,26 +1,90 @@
 """Who runs when, and whose figures do not count."""
 
-import pytest
+import time
+from collections import Counter
+from contextlib import asynccontextmanager
+from itertools import pairwise, permutations
 
+import pytest
+from attrs import evolve
+
+from benchmarks import rounds
 from benchmarks.comparisons import COMPARISONS
 from benchmarks.contestants import ON_ASYNCIO, ON_TRIO, faults
 from benchmarks.kafka_kills import judge
+from benchmarks.kafka_publishing import clocked
 from benchmarks.kafka_workload import Timed
-from benchmarks.rounds import in_a_process, in_turn
+from benchmarks.plans import LATENCY
+from benchmarks.rounds import in_a_process, in_turn, order_of
 from benchmarks.workload import SIZE, Job, Observer, bodies, envelopes, percentile
 from tbus import Envelope
 
 
-async def test_contestants_run_in_turn_round_after_round():
+async def test_contestants_run_in_turn_each_round_in_another_order():
     ran = []
 
     async def measure(name):
         ran.append(name)
         return {"number": len(ran)}
 
-    taken = await in_turn(["a", "b", "c"], 2, measure)
-    assert ran == ["a", "b", "c", "a", "b", "c"]
-    assert [figures["number"] for figures in taken["b"]] == [2, 5]
+    taken = await in_turn(["a", "b", "c"], 3, measure)
+    assert ran == ["a", "b", "c", "b", "c", "a", "c", "a", "b"]
+    assert [figures["number"] for figures in taken["b"]] == [2, 4, 9]
+
+
+@pytest.mark.parametrize("count", range(1, 10))
+def test_each_contestant_is_first_once_and_after_twice_the_rounds_has_followed_each_as_often(count):
+    orders = [order_of(range(count), number) for number in range(2 * count)]
+    assert all(sorted(order) == list(range(count)) for order in orders)
+    for half in (orders[:count], orders[count:]):
+        assert {order[0] for order in half} == set(range(count))
+    followed = Counter(pair for order in orders for pair in pairwise(order))
+    assert followed == Counter(dict.fromkeys(permutations(range(count), 2), 2))
+
+
+@pytest.mark.parametrize("count", range(3, 10))
+def test_nobody_follows_the_same_one_in_more_than_two_of_five_rounds(count):
+    orders = [order_of(range(count), number) for number in range(5)]
+    followed = Counter(pair for order in orders for pair in pairwise(order))
+    assert max(followed.values()) <= 2
+
+
+async def test_the_clock_of_publishers_starts_when_the_first_twentieth_is_stored(monkeypatch):
+    now = 0.0
+    sent = []
+
+    async def send_all(part):
+        nonlocal now
+        sent.append(part)
+        now += 100.0 if len(part) < 100 else 2.0
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    events = list(range(2000))
+    assert await clocked(events, send_all) == {"rate": 1900 / 2.0}
+    assert [event for part in sent for event in part] == events
+    assert [len(part) for part in sent] == [10] * 10 + [1900]
+
+
+async def test_a_comparison_over_kafka_runs_once_uncounted_and_the_others_do_not(monkeypatch):
+    ran = []
+
+    async def count(name, job):
+        ran.append((name, job.count))
+        return {"rate": len(ran)}
+
+    @asynccontextmanager
+    async def topic(*_):
+        yield "t"
+
+    monkeypatch.setattr(rounds, "in_a_process", count)
+    monkeypatch.setattr(rounds, "open_topic", topic)
+    warmed = evolve(LATENCY, partitions=3, contestants=LATENCY.contestants[:1])
+    _, taken = await rounds.compare(warmed, "kafka://", 2, 1.0)
+    assert ran == [("latency_tbus", 1000), ("latency_tbus", 5000), ("latency_tbus", 5000)]
+    assert taken == {"latency_tbus": [{"rate": 2}, {"rate": 3}]}
+    ran.clear()
+    await rounds.compare(evolve(warmed, partitions=None), "nats://", 1, 1.0)
+    assert ran == [("latency_tbus", 5000)]
 
 
 async def test_a_contestant_that_fails_ends_the_run_and_says_why():
