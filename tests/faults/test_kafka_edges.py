@@ -38,6 +38,7 @@ from tbus.testing.conformance._kit import (
     watching,
 )
 from tbus.transports.kafka._partitioners import partitioner
+from tbus.transports.kafka._solo import SoloReader
 from tests.faults.kafka_kit import (
     add_partitions,
     commit,
@@ -316,6 +317,37 @@ async def test_what_retention_takes_from_under_a_reader_is_an_error_that_says_wh
     assert (lost.topic, lost.last) == (topic, 19)
     assert read == list(range(lost.first)), "what was fetched before was not handled"
     assert lost.first <= 19
+
+
+async def test_what_waits_for_room_when_retention_takes_it_and_its_topic_grows_is_handled(
+    url, server, topic, quick_metadata, monkeypatch
+):
+    """A reader without a group takes a new partition by a new assignment of all."""
+    grown, token = trio.Event(), trio.lowlevel.current_trio_token()
+    expand = SoloReader.expand
+
+    def told(self: SoloReader, partitions: int) -> None:
+        expand(self, partitions)
+        if partitions == 2:
+            token.run_sync_soon(grown.set)
+
+    monkeypatch.setattr(SoloReader, "expand", told)
+    read = ""
+    with trio.fail_after(20):
+        async with open_bus(url) as bus:
+            await publish_text(bus, topic, "abcdef")
+            async with bus.open_messages(topic, max_in_flight=1, start="earliest") as messages:
+                async for message in messages:
+                    async with message:
+                        read += message.body.decode()
+                        if read == "a":
+                            await delete_before(server, topic, 6)
+                            await add_partitions(server, topic, 2)
+                            await grown.wait()
+                        elif read == "abcdef":
+                            await produce(server, topic, b"g")
+                    if read == "abcdefg":
+                        break
 
 
 # --- groups ------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Lives in the clients' loop.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import anyio
 from aiokafka import AIOKafkaConsumer
@@ -89,12 +90,20 @@ class SoloReader:
         if not new:
             return
         # A new assignment forgets where every partition stood.
-        stood = {TopicPartition(topic, n): share.next_offset for n, share in shares.items()}
+        stood = dict(self._next_fetched(share) for share in shares.values())
         self._client.assign([*stood, *new])
         for part, offset in stood.items():
             self._client.seek(part, offset)
         self._begin(dict.fromkeys(new, 0))
         self._fetching.wake()
+
+    def _next_fetched(self, share: Share) -> tuple[TopicPartition, int]:
+        """A partition, and what comes after everything that was fetched of it: some of that may
+        wait here for room, and be gone from the broker by now."""
+        part = TopicPartition(self.consumer.request.topic, share.partition)
+        subscription: Any = self._client._subscription.subscription
+        state = subscription.assignment.state_value(part)
+        return part, int(state.position) if state.has_valid_position else share.next_offset
 
     def _begin(self, starts: dict[TopicPartition, int]) -> None:
         for part, offset in starts.items():
