@@ -93,6 +93,47 @@ async def test_only_of_an_answer_that_brings_nothing_the_client_is_not_to_look_i
     assert request.topics == []
 
 
+class Connected(Consumer):
+    """One that does with a request what a connection does."""
+
+    wire = b""
+
+    async def send(self, node_id: int, request: Any, **options: Any) -> FetchResponse_v11:
+        self.wire = request.prepare({KEY: (4, NEWEST)}).encode()
+        return await super().send(node_id, request, **options)
+
+
+async def test_of_what_a_broker_knows_a_fetch_names_only_what_has_changed() -> None:
+    consumer = Connected(FetchResponse_v11(0, 0, 7, []))
+    shape_fetches(cast("Any", consumer))
+    orders, bills = ("orders", [(0, 5, 100), (1, 6, 100)]), ("bills", [(2, 1, 100)])
+
+    async def ask(*topics: tuple[str, list[tuple[int, int, int]]]) -> Any:
+        await consumer.send(3, FetchRequest(*ASKED, list(topics)))
+        return FetchRequest_v11.decode(consumer.wire)
+
+    first, begin, same = (
+        await ask(orders, bills),
+        await ask(orders, bills),
+        await ask(orders, bills),
+    )
+    assert (first.session_id, first.session_epoch) == (0, -1)
+    assert (begin.session_id, begin.session_epoch) == (0, 0)
+    assert first.topics == begin.topics != []
+    assert (same.session_id, same.session_epoch) == (7, 1)
+    assert same.topics == same.forgotten_topics_data == []
+    other = await ask(("orders", [(1, 7, 100)]))
+    assert other.topics == [("orders", [(1, -1, 7, -1, 100)])]
+    assert sorted(other.forgotten_topics_data) == [("bills", [2]), ("orders", [0])]
+
+
+async def test_of_an_answer_the_client_is_to_look_up_only_the_topics_that_it_tells_of() -> None:
+    bills = ("bills", [(0, 1, 100)])
+    request = FetchRequest(*ASKED, [("orders", [(0, 5, 100)]), bills])
+    await sent(request, FetchResponse_v11(0, 0, 0, [("bills", [])]))
+    assert request.topics == [bills]
+
+
 @pytest.mark.parametrize(
     ("there", "held"),
     [

@@ -17,6 +17,7 @@ from tbus.transports.kafka._produce import Answerable
 from tbus.transports.kafka._reading import SMALL, _is_empty, _Reading, read_answers
 
 RECORDS = bytes(range(256)) * 100
+SESSION = 7
 QUESTION = FetchRequest_v11(-1, 1, 1, 1, 0, 0, -1, [], [], "")
 
 
@@ -97,7 +98,7 @@ def fetched(
 ) -> bytes:
     about = (0, 9, 9, 0, None, -1, b"")
     parts = [(3, *about), (4, error, 9, 9, 0, aborted, -1, records)]
-    body: bytes = FetchResponse_v11(0, 0, 0, [("s", [(0, *about)]), ("t", parts)]).encode()
+    body: bytes = FetchResponse_v11(0, 0, SESSION, [("s", [(0, *about)]), ("t", parts)]).encode()
     return correlation.to_bytes(4) + body
 
 
@@ -134,7 +135,7 @@ def test_what_was_fetched_is_decoded_out_of_the_buffer():
         (fetched(7, b"x"), ["s", "t"]),
         (fetched(7, b"", error=3), ["s", "t"]),
         (fetched(7, b"", aborted=[(1, 2)]), ["s", "t"]),
-        ((7).to_bytes(4) + FetchResponse_v11(0, 0, 0, []).encode(), []),
+        ((7).to_bytes(4) + FetchResponse_v11(0, 0, SESSION, []).encode(), []),
     ],
 )
 def test_that_there_is_nothing_new_is_told_about_no_partition_and_all_else_about_each(answer, told):
@@ -143,6 +144,7 @@ def test_that_there_is_nothing_new_is_told_about_no_partition_and_all_else_about
         feed(_Reading(connection), framed([answer]))
         response = future.result()
         assert type(response) is FetchResponse_v11
+        assert response.session_id == SESSION
         assert [topic for topic, _ in response.topics] == told
         connection._reader = None
 

@@ -6,21 +6,25 @@ something comes, would hold up a busy one of the same broker that has run dry me
 idle topic took a fifth of a busy one's rate). It is held only for a share of the time for which
 what is there has lasted already.
 
-A fetch names every partition that is read, several times a second while nothing comes, and the
-client encodes each number of it by calls of calls: of what a hundred idle topics cost that alone
-was a third. Here a topic is one `pack`. Only the newest form that the client knows is encoded here;
-for a broker that does not know it, and for all other requests, the client does as it did.
+A client's fetch names every partition that is read, several times a second while nothing comes,
+and each number of it is encoded by calls of calls. Here what the broker knows already is left out
+(`_fetch_sessions`), and a topic is one `pack`. Only the newest form that the client knows is
+encoded here; for a broker that does not know it, and for all other requests, the client does as it
+did.
 """
 
 from __future__ import annotations
 
 import struct
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v11
+
+from ._fetch_sessions import Asked, FetchSession
 
 HELD = 0.1
 """The share. A partition that runs dry is late by this much of the time that it took, at most."""
@@ -33,11 +37,6 @@ _PARTITION = struct.Struct(">iiqqi")
 _COUNT = struct.Struct(">i")
 _NAME = struct.Struct(">h")
 _UNKNOWN = -1
-_NO_SESSION = (0, -1)
-_NONE_FORGOTTEN = _COUNT.pack(0)
-
-Topics = Sequence[tuple[str, Sequence[tuple[int, int, int]]]]
-"""Names, and of each partition its number, the offset that is wanted and the most bytes."""
 
 _PRIVATE = {"_max_wait_ms", "_min_bytes", "_max_bytes", "_isolation_level", "_topics", "_rack_id"}
 
@@ -48,6 +47,7 @@ def shape_fetches(consumer: AIOKafkaConsumer) -> None:
         return
     client: Any = consumer._client
     send: Callable[..., Awaitable[Any]] = client.send
+    sessions: defaultdict[Any, FetchSession] = defaultdict(FetchSession)
 
     async def send_fetch(node_id: Any, request: Any, **options: Any) -> Any:
         if type(request) is not FetchRequest:
@@ -59,9 +59,9 @@ def shape_fetches(consumer: AIOKafkaConsumer) -> None:
             if client.cluster.leader_for_partition(part) == node_id
         ]
         request._max_wait_ms = _held(request._max_wait_ms, there, time.monotonic())
-        answer = await send(node_id, _Fetch(request), **options)
-        if not answer.topics:
-            request._topics = []  # the client would look up what it had asked for, one by one
+        fetch = _Fetch(request, sessions[node_id])
+        answer = await send(node_id, fetch, **options)
+        fetch.answered(answer)
         return answer
 
     client.send = send_fetch
@@ -80,10 +80,16 @@ def _held(most: int, there: Sequence[float], now: float) -> int:
 
 
 class _Fetch:
-    """What a connection is asked to send."""
+    """What a connection is asked to send.
 
-    def __init__(self, request: Any) -> None:
+    Args:
+        session: with the broker.
+    """
+
+    def __init__(self, request: Any, session: FetchSession) -> None:
         self._request = request
+        self._session = session
+        self._asked: Asked | None = None
 
     def prepare(self, versions: Mapping[int, tuple[int, int]]) -> Any:
         """In the form for a broker that knows these versions of each request."""
@@ -92,20 +98,30 @@ class _Fetch:
         if not oldest <= FetchRequest_v11.API_VERSION <= newest:
             return asked.prepare(versions)
         head = (asked._max_wait_ms, asked._min_bytes, asked._max_bytes, asked._isolation_level)
-        return _Encoded(head, asked._topics, asked._rack_id)
+        self._asked = self._session.ask(asked._topics)
+        return _Encoded(head, self._asked, asked._rack_id)
+
+    def answered(self, answer: Any) -> None:
+        """It has come."""
+        if self._asked is not None:
+            error, session = answer.error_code, answer.session_id
+            self._session.answered(self._asked, error, session, nothing=not answer.topics)
+        request, told = self._request, {topic for topic, _ in answer.topics}
+        # The client would look up all that it had asked for, one by one.
+        request._topics = [one for one in request._topics if one[0] in told] if told else []
 
 
 class _Encoded(FetchRequest_v11):  # type: ignore[misc]  # aiokafka has no types
     """What a connection sends, and asks how the answer is to be read."""
 
-    def __init__(self, head: tuple[int, int, int, int], topics: Topics, rack: str) -> None:
-        self._asked = (head, topics, rack)
+    def __init__(self, head: tuple[int, int, int, int], asked: Asked, rack: str) -> None:
+        self._asked = (head, asked, rack)
 
     def encode(self) -> bytes:
         """As it goes over the wire. Source: Kafka's protocol guide, Fetch, version 11."""
-        head, topics, rack = self._asked
-        parts = [_HEAD.pack(_UNKNOWN, *head, *_NO_SESSION, len(topics))]
-        for topic, partitions in topics:
+        head, asked, rack = self._asked
+        parts = [_HEAD.pack(_UNKNOWN, *head, asked.session, asked.epoch, len(asked.named))]
+        for topic, partitions in asked.named:
             name = topic.encode()
             parts += _NAME.pack(len(name)), name
             if len(partitions) == 1:
@@ -117,7 +133,12 @@ class _Encoded(FetchRequest_v11):  # type: ignore[misc]  # aiokafka has no types
                 _PARTITION.pack(number, _UNKNOWN, offset, _UNKNOWN, most)
                 for number, offset, most in partitions
             ]
-        parts += _NONE_FORGOTTEN, _NAME.pack(len(rack.encode())), rack.encode()
+        parts.append(_COUNT.pack(len(asked.forgotten)))
+        for topic, numbers in asked.forgotten:
+            name = topic.encode()
+            count = len(numbers)
+            parts += _NAME.pack(len(name)), name, struct.pack(f">i{count}i", count, *numbers)
+        parts += _NAME.pack(len(rack.encode())), rack.encode()
         return b"".join(parts)
 
     def __repr__(self) -> str:

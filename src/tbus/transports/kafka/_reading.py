@@ -129,10 +129,9 @@ class _Reading(asyncio.BufferedProtocol):
             return False
         if not future.done():
             kind = request.RESPONSE_TYPE
-            if kind is FetchResponse_v11 and _is_empty(source.left()):
-                future.set_result(kind.decode(_ABOUT_NONE))
-            else:
-                future.set_result(kind.decode(source))
+            if kind is FetchResponse_v11 and _is_empty(fetched := source.left()):
+                source = _Bytes(memoryview(bytes(fetched[:_BEFORE_TOPICS]) + _NO_TOPICS))
+            future.set_result(kind.decode(source))
         connection._last_action = time.monotonic()
         connection._requests.popleft()
         return True
@@ -177,7 +176,8 @@ _HEAD = struct.Struct(">ihii")
 """Of an answer to a fetch: throttle, error, session, count of topics."""
 _PARTITION = struct.Struct(">ihqqqiii")
 """Number, error, three offsets, count of aborted transactions, replica, bytes of records."""
-_ABOUT_NONE = bytes(_HEAD.size)
+_NO_TOPICS = bytes(4)
+_BEFORE_TOPICS = _HEAD.size - len(_NO_TOPICS)
 
 
 def _is_empty(fetched: memoryview) -> bool:
