@@ -23,6 +23,7 @@ from ..._errors import TbusError
 from ..._events import Event
 from ..._message import Delivery, Position
 from ..._transport import FeedRequest
+from ._alarms import Alarms
 from ._attachment import Attachment
 from ._claim import Claim
 from ._errors import ApiError, NoAnswer, NoResponders, SessionLost
@@ -44,15 +45,18 @@ class Consumer:
     """Reads a topic, or one partition of it, for one group.
 
     Args:
+        alarms: of the process.
         claim: what it is read under, or None: it needs none.
         tell: hands deliveries to the program: `tell(batch)`.
         fail: says that the consumer cannot go on: `fail(error)`.
     """
 
     __slots__ = (
+        "_alarms",
         "_attachment",
         "_buffer",
         "_in_flight",
+        "_is_kept_alive",
         "_is_shared",
         "_loop",
         "_ordered",
@@ -62,7 +66,6 @@ class Consumer:
         "_served",
         "_start",
         "_tell",
-        "_timer",
         "epoch",
         "request",
     )
@@ -72,6 +75,7 @@ class Consumer:
         request: FeedRequest,
         served: ServedConsumer,
         streams: Streams,
+        alarms: Alarms,
         *,
         start: Callable[..., None],
         emit: Callable[[Event], None],
@@ -88,6 +92,7 @@ class Consumer:
         self._served = served
         self._start = start
         self._tell = tell
+        self._alarms = alarms
         self._loop = asyncio.get_running_loop()
         self._attachment = Attachment(
             request,
@@ -104,7 +109,7 @@ class Consumer:
         self._in_flight = self._attachment.in_flight
         self._buffer: list[Delivery] = []
         self._pull_pending = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._is_kept_alive = False
 
     def set_credit(self, messages: int, size: int) -> None:
         """How much may be in flight from now on: messages, and bytes."""
@@ -130,7 +135,8 @@ class Consumer:
 
     def _on_attached(self) -> None:
         self._is_shared = self._attachment.record is None and self._served.partitions > 1
-        if self._timer is None:
+        if not self._is_kept_alive:
+            self._is_kept_alive = True
             self._keep_alive()
 
     def _keep_alive(self) -> None:
@@ -143,8 +149,7 @@ class Consumer:
                 pulls.look_at_server()
         # All consumers at once, so that a hundred idle ones wake the loop no more often than one.
         period = min(self.request.ack_wait / 3, HEARTBEAT)
-        when = (self._loop.time() // period + 1) * period
-        self._timer = self._loop.call_at(when, self._keep_alive)
+        self._alarms.set(self._keep_alive, period - self._loop.time() % period)
 
     # Handing over
 
@@ -330,6 +335,4 @@ class Consumer:
         self.stop()
         self._attachment.detach()
         self._in_flight.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarms.cancel(self._keep_alive)

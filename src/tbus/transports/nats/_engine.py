@@ -12,6 +12,7 @@ from ..._message import Receipt
 from ..._ownership import Document
 from ..._topic import TopicOptions
 from ..._transport import Lag, Outgoing, PartitionLag
+from ._alarms import Alarms
 from ._bucket import forget_topic, read_document
 from ._consumer import Consumer
 from ._errors import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError, SessionLost, not_possible
@@ -48,6 +49,7 @@ class Engine:
         self.start = start
         self.emit = emit
         self.streams = Streams(config.nats, emit)
+        self.alarms = Alarms()
         self.outbox = Outbox(self.streams, start, tell)
         self.link = Link(config.nats, config.source, emit)
         self.link.on_up.append(self._on_up)

@@ -24,6 +24,7 @@ from ..._events import Event, MembersChanged, PartitionsAssigned, PartitionsRevo
 from ..._message import Delivery
 from ..._ownership import Drain, Drop, Take
 from ..._transport import FeedRequest
+from ._alarms import Alarms
 from ._claim import Claim
 from ._consumer import CLOSE_WAIT, Consumer
 from ._errors import ApiError, NoAnswer, NoResponders, SessionLost, not_possible
@@ -55,6 +56,7 @@ class GroupConsumer:
         self,
         request: FeedRequest,
         streams: Streams,
+        alarms: Alarms,
         *,
         start: Callable[..., None],
         emit: Callable[[Event], None],
@@ -68,6 +70,7 @@ class GroupConsumer:
         self.request = request
         self._group = request.group
         self._streams = streams
+        self._alarms = alarms
         self._start = start
         self._emit = emit
         self._tell = tell
@@ -108,6 +111,7 @@ class GroupConsumer:
                 self._group,
                 partitions,
                 self._streams.options,
+                self._alarms,
                 start=self._start,
                 perform=self._perform,
                 shares=self._marks,
@@ -268,6 +272,7 @@ class GroupConsumer:
             self.request,
             self._served[number],
             self._streams,
+            self._alarms,
             start=self._start,
             emit=self._emit,
             tell=self._tell_together,

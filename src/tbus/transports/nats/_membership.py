@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from functools import partial
-from math import ceil, inf
+from math import inf
 
 from ..._config import NatsOptions
 from ..._errors import TbusError
@@ -32,6 +32,7 @@ from ..._ownership import (
     Take,
     Timing,
 )
+from ._alarms import Alarms
 from ._bucket import GroupBucket
 from ._errors import NoAnswer, NoResponders, SessionLost
 from ._session import Session
@@ -51,14 +52,6 @@ ATTACH_AGAIN = 0.1
 Shares = Iterable[tuple[int, int, str]]
 """Partition, epoch and mark of each that is read."""
 
-TICK = 0.05
-"""Memberships of one process wake together, at multiples of so many seconds, for what is not near:
-the heartbeats of many topics are then written, sent and answered at once."""
-
-PATIENT = 0.5
-"""Seconds from which on that is far enough away to come a tick late. Three ways to the server fit
-between a heartbeat and the end of its lease."""
-
 
 class Lease:
     """When the lease ends, by `clock`: for everything that is begun or settled, in any thread."""
@@ -74,6 +67,8 @@ class Membership:
 
     Args:
         partitions: of the topic.
+        alarms: of the process: the heartbeats of many topics are written, sent and answered at
+            once.
         start: starts a task in the loop's nursery.
         perform: does what is to be done with partitions: all that was decided at once.
         shares: what is read, for the heartbeats.
@@ -87,6 +82,7 @@ class Membership:
         group: str,
         partitions: int,
         options: NatsOptions,
+        alarms: Alarms,
         *,
         start: Callable[..., None],
         perform: Callable[[list[Take | Drain | Drop]], None],
@@ -106,10 +102,9 @@ class Membership:
         self._meet = meet
         self._met: tuple[str, ...] = ()
         self._fail = fail
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
-        self._wakes = -inf
-        """What the timer is set to, by `clock`."""
+        self._alarms = alarms
+        self._wakes = inf
+        """What the alarm is set to, by `clock`."""
         self._joined = _Once()
         self._left = _Once()
         self._ended = False
@@ -168,24 +163,22 @@ class Membership:
     def _wake(self) -> None:
         if self._ended:
             return
-        if self._timer is not None:  # this may be a reconnect
-            self._timer.cancel()
-            self._timer = None
+        self._wakes = -inf  # it has rung; or this is a reconnect, and it is set anew
         for partition, epoch, mark in self._shares():
             self._member.note(partition, epoch, mark)
         self._perform(self._member.wake(clock()))
 
     def _answered(self, request: int, answer: Answer) -> None:
-        self._tell(lambda now: self._member.answered(now, request, answer))
+        self._tell(self._member.answered, request, answer)
 
     def _noticed(self, key: str, revision: int, value: bytes | None) -> None:
-        self._tell(lambda now: self._member.noticed(now, key, revision, value))
+        self._tell(self._member.noticed, key, revision, value)
 
-    def _tell(self, tell: Callable[[float], list[Effect]]) -> None:
+    def _tell(self, tell: Callable[..., list[Effect]], *news: object) -> None:
         if self._ended:
             return
         try:
-            effects = tell(clock())
+            effects = tell(clock(), *news)
         except TbusError as error:
             self._fail(error)
         else:
@@ -193,11 +186,11 @@ class Membership:
 
     def drained(self, partition: int, epoch: int, mark: str) -> None:
         """Nothing of a partition runs any more. Answers every `Drain` and `Drop`."""
-        self._tell(lambda now: self._member.drained(now, partition, epoch, mark))
+        self._tell(self._member.drained, partition, epoch, mark)
 
     def lost(self, partition: int, epoch: int, reason: str) -> None:
         """Somebody else reads the partition."""
-        self._tell(lambda now: self._member.lost(now, partition, epoch, reason))
+        self._tell(self._member.lost, partition, epoch, reason)
 
     def begin_to_leave(self) -> None:
         """Give everything away."""
@@ -220,9 +213,7 @@ class Membership:
         self._ended = True
         self._joined.set()
         self._left.set()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarms.cancel(self._wake)
 
     # Effects
 
@@ -253,18 +244,14 @@ class Membership:
 
     def _wake_at(self, when: float) -> None:
         """By `clock`."""
-        if self._timer is not None:
-            if when == self._wakes:
-                return
-            self._timer.cancel()
-            self._timer = None
+        if when == self._wakes or self._ended:
+            return
+        self._wakes = when
         delay = when - clock()
-        if not self._ended and delay < 1e9:
-            self._wakes = when
-            at = self._loop.time() + delay
-            if delay > PATIENT:
-                at = ceil(at / TICK) * TICK
-            self._timer = self._loop.call_at(at, self._wake)
+        if delay < inf:
+            self._alarms.set(self._wake, delay)
+        else:
+            self._alarms.cancel(self._wake)
 
 
 def _phase() -> float:

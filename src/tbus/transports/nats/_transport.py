@@ -69,6 +69,7 @@ class NatsTransport:
                 consumer = GroupConsumer(
                     request,
                     engine.streams,
+                    engine.alarms,
                     start=engine.start,
                     emit=engine.emit,
                     tell=feed.tell,
@@ -84,6 +85,7 @@ class NatsTransport:
                     request,
                     ServedConsumer(request, name, engine.streams, engine.emit),
                     engine.streams,
+                    engine.alarms,
                     start=engine.start,
                     emit=engine.emit,
                     tell=feed.tell,
