@@ -136,6 +136,10 @@ class Member:
         self._lives += 1
         self.id = f"{self.name}-{self._lives}"
         self._lease = Lease(self.timing, now, self._phase)
+        self._is_decided = False
+        """Nothing but the own lease has changed since everything was looked at."""
+        self._look_at = inf
+        """When it is to be looked at again all the same."""
         self._own_read = 0
         self._had_lease = False
         self._released.clear()
@@ -196,11 +200,14 @@ class Member:
                 self._lease.stored(request, answer.revision)
                 if self._lease.holds(now) and not self._had_lease:
                     # Until now this member heard nothing, and so can say nothing of others.
+                    self._is_decided = False
                     self._had_lease = True
                     self._silence.begin_anew(now)
             else:
                 self._lease.refused(request, now)
-        elif (member := self._silence.answered(request)) is not None:
+            return self._act(now, effects)
+        self._is_decided = False
+        if (member := self._silence.answered(request)) is not None:
             effects += self._answered_about(now, member, answer)
         elif self._question is not None and self._question.request == request:
             effects += self._answered_document(now, self._question, answer)
@@ -218,16 +225,18 @@ class Member:
         effects = self._enter(now)
         now = self._now
         member = member_of(key)
+        is_own = member == self.id
+        if is_own and not effects and (value is None or revision <= self._lease.revision):
+            return []  # no news: nothing is to be decided that was not before
+        self._is_decided = False
         if key == DOCUMENT:
             if value is None:
                 self._is_stale = True
             else:
                 effects += self._adopt(now, revision, decode_document(value))
-        elif member == self.id:
+        elif is_own:
             if value is not None and revision > self._lease.revision:
                 effects += self._read_own(now, Found(revision, value))
-            elif not effects:
-                return []  # no news: nothing is to be decided that was not before
         elif member is not None:
             self._saw(now, member, revision, value)
         return self._act(now, effects)
@@ -240,6 +249,7 @@ class Member:
             mark: what is completed beyond the broker's floor.
         """
         effects = self._enter(now)
+        self._is_decided = False
         held = self._held.get(partition)
         if held is not None and held.epoch == epoch:
             del self._held[partition]
@@ -251,6 +261,7 @@ class Member:
         and had again with a higher epoch if the document still says that it is this
         member's."""
         effects = self._enter(now)
+        self._is_decided = False
         held = self._held.get(partition)
         if held is not None and held.epoch == epoch and held.stage is not Stage.DROPPED:
             effects += self._drop(partition, reason)
@@ -260,6 +271,7 @@ class Member:
     def leave(self, now: float) -> list[Effect]:
         """Give everything away and go: ends with `Left`."""
         self._leaving = True
+        self._is_decided = False
         return self._act(now, self._enter(now))
 
     def note(self, partition: int, epoch: int, mark: str) -> None:
@@ -276,6 +288,7 @@ class Member:
         if self._lease.holds(self._now):
             return []
         self._had_lease = False
+        self._is_decided = False
         return self._drop_all("the lease has run out: no heartbeat was stored in time")
 
     def _act(self, now: float, effects: list[Effect]) -> list[Effect]:
@@ -283,16 +296,26 @@ class Member:
         if self._left:
             self.wake_at = inf
             return effects
-        self.wake_at = inf
-        if self._lease.holds(now):
-            effects += self._follow()
-        effects += self._keep_alive(now)
-        effects += self._look_at_document(now)
-        if self._lease.holds(now):
-            effects += self._look_at_others(now)
-            if self._held:
-                self._wake_by(self._lease.until)
-        effects += self._try_to_go()
+        holds = self._lease.holds(now)
+        if self._is_decided and holds and now < self._look_at:
+            effects += self._keep_alive(now)
+        else:
+            self.wake_at = inf
+            if holds:
+                effects += self._follow()
+            effects += self._keep_alive(now)
+            effects += self._look_at_document(now)
+            if holds:
+                effects += self._look_at_others(now)
+            self._look_at = self.wake_at
+            # Who leaves, or forgets others that are gone, looks each time.
+            self._is_decided = holds and not self._leaving and self._silence.is_tidy(self._others())
+            effects += self._try_to_go()
+            if self._left:
+                return effects
+        self.wake_at = min(self._look_at, self._lease.due)
+        if holds and self._held:
+            self._wake_by(self._lease.until)
         return effects
 
     def _wake_by(self, when: float) -> None:
@@ -313,7 +336,6 @@ class Member:
                 value = encode(self._heartbeat())
                 lease.send(now, request)
                 effects.append(Put(request, key_of(self.id), value, lease.revision))
-        self._wake_by(lease.due)
         return effects
 
     def _heartbeat(self) -> Heartbeat:

@@ -137,6 +137,10 @@ class Silence:
             again = min(again, now + self._timing.answer)
         return effects, again
 
+    def is_tidy(self, members: Iterable[str]) -> bool:
+        """Whether nobody else was seen, so that there is nobody to be forgotten."""
+        return self._seen.keys() <= set(members)
+
     def look_again(self, now: float, member: str, number: int) -> Effect:
         """What to ask after a refusal."""
         self._asked[member] = (number, now + self._timing.answer)

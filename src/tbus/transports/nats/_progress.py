@@ -56,6 +56,7 @@ class Progress:
 
     __slots__ = (
         "_before",
+        "_idle_mark",
         "_known",
         "_left",
         "_mark",
@@ -81,6 +82,8 @@ class Progress:
         self._mark = Watermark(0)
         self._before: list[tuple[int, int]] = []
         """Settled by earlier owners, and not read yet."""
+        self._idle_mark = (-1, "", "")
+        """The last one that was made with nothing open: up to where, whose, and the text."""
 
     def begin(self, floor: int) -> None:
         """Everything up to the floor is settled: read on behind it."""
@@ -172,6 +175,15 @@ class Progress:
         """What is settled, for the next owner."""
         if not self.has_begun:
             return self._left
+        highest = self._mark.highest
+        if len(self._mark) or self._before or self.attempts:
+            return self._make_mark()
+        # Every heartbeat asks, and an idle topic's answer stays the same.
+        if self._idle_mark[:2] != (highest, self.origin):
+            self._idle_mark = (highest, self.origin, self._make_mark())
+        return self._idle_mark[2]
+
+    def _make_mark(self) -> str:
         base = self._mark.frontier + 1
         runs: list[tuple[int, int]] = []
         highest = self._mark.highest
