@@ -6,7 +6,9 @@ The laws:
    again when half of it is used.
 2. **Own inbox.** Each time the consumer is attached there are new pulls with a new inbox: what is
    still on its way to an older one is not seen.
-3. **Order.** Lost on its way is what leaves a gap in the consumer's own sequence, or what a
+3. **Together.** A pull ends at a moment that all consumers of the process have in common. From then
+   on an idle one's heartbeats come with those of all others, and wake the loop once.
+4. **Order.** Lost on its way is what leaves a gap in the consumer's own sequence, or what a
    heartbeat counts and did not come. Then the pulls are deaf, and the consumer goes back.
 """
 
@@ -28,10 +30,14 @@ from ._streams import NANO
 logger = logging.getLogger("tbus.nats")
 
 EXPIRES = 30.0
-"""Seconds after which a pull is answered although there were too few messages."""
+"""Seconds after which a pull is answered although there were too few messages, at most."""
 
 HEARTBEAT = 5.0
-"""Seconds between the server's signs of life while a pull waits."""
+"""Seconds between the server's signs of life while a pull waits, at most. Multiples of it by the
+loop's clock are the moments in common."""
+
+TOGETHER = 0.1
+"""Seconds after such a moment that still count as it."""
 
 NINE = 9
 
@@ -171,17 +177,19 @@ class Pulls:
         self._ask(self._inbox, wanted, wanted * self._in_flight.share)
 
     def _ask(self, inbox: Subscription, count: int, max_bytes: int) -> None:
+        now = self._loop.time()
+        expires, heartbeat = _times(now)
         body: dict[str, object] = {
             "batch": count,
-            "expires": round(EXPIRES * NANO),
-            "idle_heartbeat": round(HEARTBEAT * NANO),
+            "expires": round(expires * NANO),
+            "idle_heartbeat": int(heartbeat * NANO),
         }
         if max_bytes:
             body["max_bytes"] = max_bytes
         if self._group is not None:
             body["group"] = self._group
         if not self._asked:
-            self._heard = self._loop.time()  # nobody had to say anything before
+            self._heard = now  # nobody had to say anything before
         self._asked += count
         self._session.write(
             publish_command(
@@ -257,3 +265,13 @@ class Pulls:
             self._full = True  # asked for again when something was settled
         elif self._inbox is not None and not self._asked and not self._stopped:
             self._ask(self._inbox, 1, 0)
+
+
+def _times(now: float) -> tuple[float, float]:
+    """How long a pull is to wait, and how often it is to hear of the server meanwhile, no more than
+    twice where it begins at a moment of its own. (The server wants two heartbeats to fit.)"""
+    since = now % HEARTBEAT
+    if since < TOGETHER:
+        return EXPIRES - since, HEARTBEAT
+    expires = 2 * HEARTBEAT - since
+    return expires, expires / 2
