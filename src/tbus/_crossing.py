@@ -1,4 +1,4 @@
-"""A way into the clients' loop for many things of one kind.
+"""Ways into the clients' loop, and out of it, for many things of one kind.
 
 A crossing of its own for each of them costs more than most of what is done with it: the call that
 stands in the deque, and the looks at whom to wake. Here a thing is an append, and one call takes
@@ -65,5 +65,38 @@ class Crossing(Generic[T]):
 
     def _hand_over(self) -> None:
         """In the loop's thread."""
+        self._asked = False
+        self._take(self._crossed)
+
+
+class WayBack(Generic[T]):
+    """What the loop tells, for one taker in the program.
+
+    Args:
+        bridge: out of whose loop.
+        take: called in the program's thread with what has crossed, in order; it takes all of it
+            out.
+    """
+
+    __slots__ = ("_asked", "_bridge", "_crossed", "_take")
+
+    def __init__(self, bridge: Bridge, take: Callable[[deque[T]], None]) -> None:
+        self._bridge = bridge
+        self._take = take
+        self._crossed: deque[T] = deque()
+        self._asked = False
+        """The taker is called soon."""
+
+    def send(self, thing: T) -> None:
+        """Have a thing taken, soon and in order, and before anything runs that is posted to the
+        program from now on. Never blocks."""
+        # In this order: the taker looks at the first after it has changed the second.
+        self._crossed.append(thing)
+        if not self._asked:
+            self._asked = True
+            self._bridge.post(self._hand_over)
+
+    def _hand_over(self) -> None:
+        """In the program's thread."""
         self._asked = False
         self._take(self._crossed)

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from tbus._bridge import Bridge, open_bridge
-from tbus._crossing import Crossing
+from tbus._crossing import Crossing, WayBack
 from tbus._errors import BusClosed
 
 
@@ -134,3 +134,62 @@ async def test_what_no_loop_took_can_be_taken_back() -> None:
     assert taker.taken == [1]
     assert crossing.take_back() == [2, 3]
     assert crossing.take_back() == []
+
+
+@pytest.mark.asyncio_too
+async def test_what_the_loop_tells_is_taken_by_one_call_before_what_it_posts_afterwards() -> None:
+    taker = Taker()
+    async with open_bridge() as bridge:
+        back = WayBack[int](bridge, taker.take)
+
+        async def tell(first: int) -> None:
+            for number in range(first, first + 1000):
+                back.send(number)
+
+        await bridge.call(tell, 0)  # whose answer is posted behind all of them
+        assert taker.taken == list(range(1000))
+        assert len(taker.calls) < 1000
+        await bridge.call(tell, 1000)
+    assert taker.taken == list(range(2000))
+    assert taker.threads == {threading.get_ident()}
+
+
+async def test_a_thing_that_the_loop_tells_while_the_program_takes_is_taken() -> None:
+    """The order of the two steps on each side, without the threads."""
+    taker = Taker()
+    async with open_bridge() as bridge:
+        back = WayBack[str](bridge, taker.take)
+        asked: list[Any] = []
+        bridge.post = lambda function, *_: asked.append(function)  # type: ignore[method-assign]
+
+        def take_late(crossed: deque[str]) -> None:
+            taker.take(crossed)
+            back.send("just too late")
+
+        back._take = take_late
+        back.send("first")
+        back.send("second")
+        assert len(asked) == 1
+        asked[0]()
+        assert len(asked) == 2, "it is asked again"
+        back._take = taker.take
+        asked[1]()
+        assert taker.taken == ["first", "second", "just too late"]
+        del bridge.post
+
+
+@pytest.mark.asyncio_too
+async def test_what_the_loop_tells_in_its_last_pass_is_taken() -> None:
+    taker = Taker()
+    async with open_bridge() as bridge:
+        back = WayBack[int](bridge, taker.take)
+
+        async def tell() -> None:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                back.send(1)
+
+        bridge.submit(bridge.start, tell)
+        await look(bridge, taker)
+    assert taker.taken == [1]
