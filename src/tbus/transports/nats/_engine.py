@@ -6,12 +6,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from ..._config import BusConfig
-from ..._errors import TbusError
 from ..._events import Event
-from ..._message import Receipt
 from ..._ownership import Document
 from ..._topic import TopicOptions
-from ..._transport import Lag, Outgoing, PartitionLag
+from ..._transport import Lag, PartitionLag
 from ._alarms import Alarms
 from ._bucket import forget_topic, read_document
 from ._consumer import Consumer
@@ -19,7 +17,7 @@ from ._errors import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError, SessionLost
 from ._group_consumer import GroupConsumer
 from ._link import Link
 from ._names import consumer_name
-from ._outbox import Outbox
+from ._outbox import Outbox, Outcome
 from ._session import Session
 from ._streams import Streams, to_options
 
@@ -44,7 +42,7 @@ class Engine:
         *,
         start: Callable[..., None],
         emit: Callable[[Event], None],
-        tell: Callable[[Outgoing, Receipt | TbusError], None],
+        tell: Callable[[Outcome], None],
     ) -> None:
         self.start = start
         self.emit = emit
@@ -176,7 +174,7 @@ async def open_engine(
     *,
     start: Callable[..., None],
     emit: Callable[[Event], None],
-    tell: Callable[[Outgoing, Receipt | TbusError], None],
+    tell: Callable[[Outcome], None],
 ) -> Engine:
     """Make the engine in the clients' loop, and connect.
 

@@ -52,6 +52,10 @@ class _Entry(msgspec.Struct, eq=False):
     """It was sent again because its stream was gone; that is done once."""
 
 
+Outcome = tuple[Outgoing, Receipt | TbusError]
+"""What became of an event."""
+
+
 class _Answer(msgspec.Struct):
     """What JetStream answers to a publish."""
 
@@ -67,14 +71,14 @@ class Outbox:
     """The table of publishes in flight.
 
     Args:
-        tell: hands outcomes to the program: `tell(outgoing, result)`.
+        tell: hands an outcome to the program.
     """
 
     def __init__(
         self,
         streams: Streams,
         start: Callable[..., None],
-        tell: Callable[[Outgoing, Receipt | TbusError], None],
+        tell: Callable[[Outcome], None],
     ) -> None:
         self._streams = streams
         self._start = start
@@ -94,21 +98,24 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def take(self, outgoing: Outgoing) -> None:
-        """Take an event to be published."""
-        if outgoing.withdrawn:
-            self._tell(outgoing, TransportLost("withdrawn before it was sent"))
-            return
-        self._count += 1
-        entry = _Entry(self._count, outgoing, self._loop.time() + outgoing.timeout)
-        if not self._entries:
+    def take(self, crossed: deque[Outgoing]) -> None:
+        """Take events to be published, all that there are."""
+        now = self._loop.time()
+        entries = self._entries
+        while crossed:
+            outgoing = crossed.popleft()
+            if outgoing.withdrawn:
+                self._tell((outgoing, TransportLost("withdrawn before it was sent")))
+                continue
+            self._count = number = self._count + 1
+            entries[number] = entry = _Entry(number, outgoing, now + outgoing.timeout)
+            if self._ready:
+                self._send(entry)
+        if entries:
             self._empty.clear()
             if not self._watched:
                 self._watched = True
                 self._loop.call_later(DEADLINES_EVERY, self._look_at_deadlines)
-        self._entries[entry.number] = entry
-        if self._ready:
-            self._send(entry)
 
     async def wait_empty(self) -> None:
         """Wait until every event has its outcome."""
@@ -269,7 +276,7 @@ class Outbox:
         del self._entries[entry.number]
         if not self._entries:
             self._empty.set()
-        self._tell(entry.outgoing, result)
+        self._tell((entry.outgoing, result))
 
     def _expire(self, entry: _Entry, why: str) -> None:
         if entry.first_sent is None:

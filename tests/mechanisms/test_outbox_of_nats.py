@@ -1,0 +1,43 @@
+"""What is published on NATS has an outcome, whenever the clients' loop ends."""
+
+from __future__ import annotations
+
+from collections import deque
+from types import SimpleNamespace
+from typing import Any, cast
+
+from tbus._bridge import open_bridge
+from tbus._config import BusConfig
+from tbus._errors import TbusError, TransportLost
+from tbus._message import Receipt
+from tbus._transport import Outgoing
+from tbus.transports.nats._engine import Engine
+from tbus.transports.nats._transport import NatsTransport
+
+
+class Idle:
+    """An outbox whose loop never comes to it."""
+
+    def take(self, _: deque[Outgoing]) -> None:
+        raise AssertionError("nothing is taken")
+
+    def abandon(self) -> None:
+        pass
+
+
+async def test_what_the_loop_did_not_take_in_its_last_pass_was_not_sent() -> None:
+    told: list[tuple[str, Any]] = []
+
+    def tell(outgoing: Outgoing, result: Receipt | TbusError) -> None:
+        told.append((outgoing.id, result))
+
+    async with open_bridge() as bridge:
+        engine = cast("Engine", SimpleNamespace(outbox=Idle()))
+        transport = NatsTransport(bridge, engine, BusConfig())
+        bridge._inbox = deque()  # as if the loop had made its last pass
+        for id in "ab":
+            transport.send_nowait(Outgoing("topic", b"", None, (), id, 5.0, tell))
+        bridge._inbox.clear()
+    transport.abandon()
+    assert [id for id, _ in told] == ["a", "b"]
+    assert all(isinstance(result, TransportLost) for _, result in told)
