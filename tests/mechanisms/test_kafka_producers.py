@@ -12,6 +12,8 @@ from aiokafka.errors import ProducerClosed
 
 from tbus._config import KafkaOptions
 from tbus.transports.kafka._producers import Producers
+from tbus.transports.kafka._sending import bound_requests
+from tests.mechanisms.kafka_kit import run
 
 
 class Client:
@@ -82,3 +84,13 @@ def test_who_asks_for_a_producer_once_all_are_closed_is_told_so(
             await closed_to(producers)
 
     asyncio.run(asyncio.wait_for(main(), 5))
+
+
+def test_what_a_producer_repeats_keeps_within_what_a_broker_reads() -> None:
+    async def main() -> None:
+        producers = Producers(KafkaOptions(), "me", lambda *_: None, idempotent=True)
+        made: Any = producers._make()
+        made._closed = True  # it was never started
+        assert made._message_accumulator.drain_by_nodes.__module__ == bound_requests.__module__
+
+    run(main)

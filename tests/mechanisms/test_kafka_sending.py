@@ -18,7 +18,7 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import TopicPartition
 
 from tbus.transports.kafka import _sending
-from tbus.transports.kafka._sending import Batch, Sending
+from tbus.transports.kafka._sending import Batch, Sending, bound_requests
 from tests.mechanisms.kafka_kit import run
 
 ONE, TWO, OTHER = TopicPartition("t", 0), TopicPartition("t", 1), TopicPartition("other", 3)
@@ -102,6 +102,7 @@ class Rig:
         self.client: Any = AIOKafkaProducer(
             bootstrap_servers="nowhere:9", enable_idempotence=True, acks="all"
         )
+        bound_requests(self.client)
         self.client._txn_manager.set_pid_and_epoch(7, 0)
         self.client.client.cluster.leader_for_partition = lambda _: 1
         self.client.client.force_metadata_update = lambda: None  # nobody is there to be asked

@@ -21,7 +21,7 @@ from ..._config import KafkaOptions
 from ._clients import client_options, close_client, start_client
 from ._errors import LOST, describe
 from ._reading import read_answers
-from ._sending import Answered, Batch, Sending
+from ._sending import Answered, Batch, Sending, bound_requests
 
 logger = logging.getLogger("tbus.kafka")
 
@@ -165,4 +165,5 @@ class Producers:
             max_request_size=2 * BATCH_BYTES,
         )
         read_answers(producer.client)
+        bound_requests(producer)
         return producer

@@ -46,6 +46,27 @@ Answered = Callable[[int, BaseException | None], None]
 that it has them, and no longer where; else with what went wrong."""
 
 
+def bound_requests(client: AIOKafkaProducer) -> None:
+    """Have the client, too, put no more into one request than a broker reads: after an outage it
+    repeats by itself whatever has waited, which may be a batch of each of hundreds of partitions.
+    """
+    accumulator: Any = client._message_accumulator
+    drain = accumulator.drain_by_nodes
+
+    def drain_by_nodes(*, ignore_nodes: Any, muted_partitions: Any) -> Any:
+        nodes, leaderless = drain(ignore_nodes=ignore_nodes, muted_partitions=muted_partitions)
+        for batches in nodes.values():
+            first, *others = batches
+            room = MOST - batches[first]._builder.size()
+            for partition in others:
+                room -= batches[partition]._builder.size()
+                if room < 0:  # from here on, so that they are the first of the next request
+                    accumulator.reenqueue(batches.pop(partition))
+        return nodes, leaderless
+
+    accumulator.drain_by_nodes = drain_by_nodes
+
+
 class Batch:
     """A batch to fill."""
 
@@ -94,7 +115,6 @@ class Sending:
         """Partitions of which a batch is, sent here."""
         self._terms: dict[int, Terms] = {}
         """By the greatest version that a connection takes."""
-        _bound(client._message_accumulator)
 
     def store(self, batch: Batch, partition: TopicPartition, answered: Answered) -> None:
         """Take a batch, which goes out with the next `send`."""
@@ -276,26 +296,6 @@ class _Answered:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
-
-
-def _bound(accumulator: Any) -> None:
-    """Have the client, too, put no more into one request than a broker reads: after an outage it
-    repeats by itself whatever has waited, which may be a batch of each of hundreds of partitions.
-    """
-    drain = accumulator.drain_by_nodes
-
-    def drain_by_nodes(*, ignore_nodes: Any, muted_partitions: Any) -> Any:
-        nodes, leaderless = drain(ignore_nodes=ignore_nodes, muted_partitions=muted_partitions)
-        for batches in nodes.values():
-            first, *others = batches
-            room = MOST - batches[first]._builder.size()
-            for partition in others:
-                room -= batches[partition]._builder.size()
-                if room < 0:  # from here on, so that they are the first of the next request
-                    accumulator.reenqueue(batches.pop(partition))
-        return nodes, leaderless
-
-    accumulator.drain_by_nodes = drain_by_nodes
 
 
 def _tell(answered: Answered, outcome: asyncio.Future[Any]) -> None:
