@@ -110,6 +110,26 @@ def test_who_sets_itself_again_while_it_rings_rings_again() -> None:
     run(test)
 
 
+def test_who_is_always_late_does_not_keep_the_loop_for_itself() -> None:
+    async def test() -> None:
+        alarms, loop, ended = Alarms(), asyncio.get_running_loop(), asyncio.Event()
+        rung = 0
+
+        def again() -> None:
+            nonlocal rung
+            rung += 1
+            if rung < 1000:
+                alarms.set(again, -1.0)
+
+        alarms.set(again, -1.0)
+        loop.call_later(5 * TICK, ended.set)
+        await ended.wait()
+        alarms.cancel(again)
+        assert 1 < rung < 10
+
+    run(test)
+
+
 def test_one_that_raises_is_told_to_the_loop_and_holds_up_no_other() -> None:
     async def test() -> None:
         alarms, bell = Alarms(), Bell(2)

@@ -24,9 +24,9 @@ fit between a heartbeat and the end of its lease."""
 
 
 class Alarms:
-    """Calls many functions, each at its time. None of them may block."""
+    """Calls many functions, each at its time, in no tick twice. None of them may block."""
 
-    __slots__ = ("_loop", "_next", "_set", "_ticks", "_timer")
+    __slots__ = ("_loop", "_next", "_rung", "_set", "_ticks", "_timer")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -35,6 +35,8 @@ class Alarms:
         """What rings, by the tick; no tick without anything."""
         self._next: float = inf
         """The tick that the timer is set to."""
+        self._rung = 0
+        """The last tick that rang, or is ringing: the loop must go on in between."""
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -46,6 +48,7 @@ class Alarms:
         tick = ceil((self._loop.time() + delay) / TICK)
         if delay > FAR:
             tick += -tick % FAR_TICKS
+        tick = max(tick, self._rung + 1)
         before = self._set.get(wake)
         if before == tick:
             return
@@ -79,7 +82,7 @@ class Alarms:
             self._timer = self._loop.call_at(tick * TICK, self._ring)
 
     def _ring(self) -> None:
-        now = max(self._next, self._loop.time() // TICK)
+        now = self._rung = int(max(self._next, self._loop.time() // TICK))
         self._timer = None
         self._next = -inf  # until all of these have been called, whatever they set
         try:
