@@ -24,6 +24,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v11
 
+from ._fetch_repeats import Standing, can_tell
 from ._fetch_sessions import Asked, FetchSession
 
 HELD = 0.1
@@ -49,6 +50,8 @@ def shape_fetches(consumer: AIOKafkaConsumer) -> None:
     send: Callable[..., Awaitable[Any]] = client.send
     sessions: defaultdict[Any, FetchSession] = defaultdict(FetchSession)
 
+    repeats = can_tell(client)
+
     async def send_fetch(node_id: Any, request: Any, **options: Any) -> Any:
         if type(request) is not FetchRequest:
             return await send(node_id, request, **options)
@@ -58,10 +61,21 @@ def shape_fetches(consumer: AIOKafkaConsumer) -> None:
             for part, fetched in fetcher._records.items()
             if client.cluster.leader_for_partition(part) == node_id
         ]
-        request._max_wait_ms = _held(request._max_wait_ms, there, time.monotonic())
-        fetch = _Fetch(request, sessions[node_id])
-        answer = await send(node_id, fetch, **options)
-        fetch.answered(answer)
+        most, wanted = request._max_wait_ms, request._topics
+        request._max_wait_ms = _held(most, there, time.monotonic())
+        standing: Standing | None = None
+        while True:
+            fetch = _Fetch(request, sessions[node_id])
+            answer = await send(node_id, fetch, **options)
+            if not (fetch.brought_nothing(answer) and repeats):
+                break
+            standing = standing or Standing(fetcher, client.cluster, node_id, wanted)
+            if not standing.holds():
+                break
+            request._max_wait_ms = most
+        # The client would look up all that it had asked for, one by one.
+        told = {topic for topic, _ in answer.topics}
+        request._topics = [one for one in wanted if one[0] in told] if told else []
         return answer
 
     client.send = send_fetch
@@ -101,14 +115,13 @@ class _Fetch:
         self._asked = self._session.ask(asked._topics)
         return _Encoded(head, self._asked, asked._rack_id)
 
-    def answered(self, answer: Any) -> None:
-        """It has come."""
-        if self._asked is not None:
-            error, session = answer.error_code, answer.session_id
-            self._session.answered(self._asked, error, session, nothing=not answer.topics)
-        request, told = self._request, {topic for topic, _ in answer.topics}
-        # The client would look up all that it had asked for, one by one.
-        request._topics = [one for one in request._topics if one[0] in told] if told else []
+    def brought_nothing(self, answer: Any) -> bool:
+        """Tell the session of the answer; whether it is one, and brings neither news nor error."""
+        if self._asked is None:
+            return False
+        error, session, nothing = answer.error_code, answer.session_id, not answer.topics
+        self._session.answered(self._asked, error, session, nothing=nothing)
+        return nothing and not error
 
 
 class _Encoded(FetchRequest_v11):  # type: ignore[misc]  # aiokafka has no types
