@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import requires
 from operator import attrgetter
+from typing import Any
 
 import attrs
 import pytest
@@ -37,6 +39,8 @@ from tbus.testing.conformance._kit import (
     raising,
     watching,
 )
+from tbus.transports.kafka._clients import start_client
+from tbus.transports.kafka._offsets import Offsets
 from tbus.transports.kafka._partitioners import partitioner
 from tbus.transports.kafka._solo import SoloReader
 from tests.faults.kafka_kit import (
@@ -271,6 +275,60 @@ async def test_a_partition_that_is_added_is_read_from_its_beginning_without_a_gr
             await publish_text(bus, topic, "c" * 10)
             await seen.wait(15)
     assert sorted(seen.text) == sorted("ab123" + "c" * 10)
+
+
+class Halt:
+    """Holds a call in the clients' loop until the program lets it go on."""
+
+    def __init__(self, function: Callable[..., Awaitable[Any]]) -> None:
+        self.reached = trio.Event()
+        self._function = function
+        self._token = trio.lowlevel.current_trio_token()
+        self._release: Callable[[], object]
+
+    async def call(self, *args: Any) -> Any:
+        """In place of the function."""
+        going_on = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._release = partial(loop.call_soon_threadsafe, going_on.set)
+        self._token.run_sync_soon(self.reached.set)
+        await going_on.wait()
+        return await self._function(*args)
+
+    def go_on(self) -> None:
+        self._release()
+
+
+async def test_a_topic_that_is_looked_at_while_a_reader_of_it_is_opened_is_read_whole(
+    url, server, topic, quick_metadata, monkeypatch
+):
+    """By one without a group: before its client has started, and when the topic has grown since
+    its partitions were counted."""
+    starting, placing = Halt(start_client), Halt(Offsets.starts)
+
+    async def starts(*args: Any) -> Any:
+        return await placing.call(*args)
+
+    monkeypatch.setattr("tbus.transports.kafka._solo.start_client", starting.call)
+    monkeypatch.setattr(Offsets, "starts", starts)
+    seen = Seen()
+    with trio.fail_after(20):
+        async with open_bus(url) as bus:
+            await make_topic(server, topic, {})
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(bus.subscribe, topic, seen)
+                await starting.reached.wait()
+                await wait_looked(bus)
+                starting.go_on()
+                await placing.reached.wait()
+                await add_partitions(server, topic, 2)
+                await wait_looked(bus)
+                placing.go_on()
+            await wait_looked(bus)
+            await produce(server, topic, b"a", b"b", partition=0)
+            await produce(server, topic, b"c", b"d", partition=1)
+            await seen.wait(4)
+    assert sorted(seen.text) == list("abcd")
 
 
 # --- retention ---------------------------------------------------------------------------

@@ -84,6 +84,8 @@ class SoloReader:
 
     def expand(self, partitions: int) -> None:
         """The topic has more partitions now: the new ones are read from their beginning."""
+        if not self._topics:
+            return  # it is being opened; whoever looks again tells of them again
         topic = self.consumer.request.topic
         shares = self.consumer.shares
         new = [TopicPartition(topic, number) for number in range(len(shares), partitions)]
