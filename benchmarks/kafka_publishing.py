@@ -158,9 +158,9 @@ async def _pipelined(job: Job, **more: int) -> Figures:
 async def clocked(all_events: Sequence[T], send_all: Callable[[Sequence[T]], Any]) -> Figures:
     """Events a second, of all but the first twentieth.
 
-    By those the clients connect, and the broker makes the files of a new topic: seen, its second
-    request to each partition waits for the disk, 20 to 160 ms, whoever sent it. They go in ten
-    waves, so that everybody has sent several requests before the clock starts.
+    By those the clients connect, and the broker makes a new topic's files: seen, it takes 20 to
+    160 ms for the second request to each partition, whoever has sent it. They go in ten waves, so
+    that everybody has sent several requests before the clock starts.
 
     Args:
         all_events: to be published.
