@@ -95,6 +95,9 @@ def test_an_idle_member_that_is_alone_looks_at_its_lease_alone(
         assert isinstance(beat, Put)
         revision += 1
         assert member.answered(now + 0.01, beat.request, Stored(revision)) == []
+        assert member.knows(beat.key, revision)
+        assert not member.knows(beat.key, revision + 1)
+        assert not member.knows("document", revision)
         assert member.noticed(now + 0.02, beat.key, revision, beat.value) == []
         assert member.wake_at > now + 0.5
     assert looks == []

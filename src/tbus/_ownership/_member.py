@@ -135,6 +135,7 @@ class Member:
     def _begin_life(self, now: float) -> None:
         self._lives += 1
         self.id = f"{self.name}-{self._lives}"
+        self._key = key_of(self.id)
         self._lease = Lease(self.timing, now, self._phase)
         self._is_decided = False
         """Nothing but the own lease has changed since everything was looked at."""
@@ -164,6 +165,11 @@ class Member:
             and held.stage is not Stage.DROPPED
             and self._lease.holds(now)
         )
+
+    def knows(self, key: str, revision: int) -> bool:
+        """Whether something is no news: the own heartbeat, which was answered already. Of one that
+        is alone, nearly all is; what is known need not be `noticed`."""
+        return key == self._key and revision <= self._lease.revision
 
     @property
     def lease_until(self) -> float:
@@ -331,11 +337,11 @@ class Member:
             if lease.is_unsure:
                 lease.ask(now)
                 self._own_read = request
-                effects.append(Get(request, key_of(self.id)))
+                effects.append(Get(request, self._key))
             else:
                 value = encode(self._heartbeat())
                 lease.send(now, request)
-                effects.append(Put(request, key_of(self.id), value, lease.revision))
+                effects.append(Put(request, self._key, value, lease.revision))
         return effects
 
     def _heartbeat(self) -> Heartbeat:
@@ -496,7 +502,7 @@ class Member:
         self.wake_at = inf
         effects: list[Effect] = []
         if self._lease.revision:
-            effects.append(Delete(key_of(self.id), self._lease.revision))
+            effects.append(Delete(self._key, self._lease.revision))
         return [*effects, Left()]
 
     # The others

@@ -17,6 +17,9 @@ import json
 import logging
 import uuid
 from collections.abc import Callable
+from typing import Any
+
+import msgspec
 
 from ..._config import NatsOptions
 from ..._errors import TbusError
@@ -229,10 +232,9 @@ class GroupBucket:
         if not data:
             return  # nobody answers: the stream has no leader now, or is gone
         token = subject[subject.rindex(b".") + 1 :]
-        answer = json.loads(data)
         try:
-            read = _stored if token.startswith(b"p") else _found
-            self._on_answer(int(token[1:]), read(answer))
+            answer = _put_answer(data) if token.startswith(b"p") else _found(json.loads(data))
+            self._on_answer(int(token[1:]), answer)
         except ApiError as error:
             # With no room on the server nothing was stored: as good as no answer. What cannot be
             # renewed runs out, and nobody reads until there is room.
@@ -262,7 +264,7 @@ class GroupBucket:
         if not data:
             raise NoAnswer(f"nobody stores {key!r}")
         try:
-            _stored(json.loads(data))
+            _put_answer(data)
         except ApiError as error:
             if error.err_code in FULL:
                 raise NoAnswer(f"the server has no room for {key!r}: {error}") from error
@@ -274,14 +276,24 @@ class GroupBucket:
         return found.value.decode() if isinstance(found, Found) else None
 
 
-def _stored(answer: dict[str, object]) -> Answer:
-    error = answer.get("error")
-    if isinstance(error, dict):
-        problem = ApiError(error)
-        if problem.err_code == WRONG_REVISION:
-            return Refused()
-        raise problem
-    return Stored(int(str(answer["seq"])))
+class _Stored(msgspec.Struct):
+    """What JetStream answers to a publish."""
+
+    seq: int = 0
+    error: dict[str, Any] | None = None
+
+
+_decode = msgspec.json.Decoder(_Stored).decode
+
+
+def _put_answer(data: bytes) -> Answer:
+    answer = _decode(data)
+    if answer.error is None:
+        return Stored(answer.seq)
+    problem = ApiError(answer.error)
+    if problem.err_code == WRONG_REVISION:
+        return Refused()
+    raise problem
 
 
 def _found(answer: dict[str, object]) -> Answer:

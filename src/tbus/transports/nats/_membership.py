@@ -172,7 +172,8 @@ class Membership:
         self._tell(self._member.answered, request, answer)
 
     def _noticed(self, key: str, revision: int, value: bytes | None) -> None:
-        self._tell(self._member.noticed, key, revision, value)
+        if not self._member.knows(key, revision):
+            self._tell(self._member.noticed, key, revision, value)
 
     def _tell(self, tell: Callable[..., list[Effect]], *news: object) -> None:
         if self._ended:
