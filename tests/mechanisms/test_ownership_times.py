@@ -162,20 +162,20 @@ SECONDS = st.floats(0, 1e7)
 
 
 @given(SECONDS, st.floats(0, 1), st.floats(0.1, 60))
-def test_a_heartbeat_follows_within_its_time_and_no_more_than_a_quarter_early(
+def test_a_heartbeat_follows_within_its_time_and_no_more_than_half_of_it_early(
     sent: float, phase: float, heartbeat: float
 ) -> None:
     timing = Timing(heartbeat=heartbeat, lease=heartbeat + 1)
     after = timing.next_heartbeat(sent, phase) - sent
-    assert 0.75 * heartbeat - 1e-6 <= after <= heartbeat * (1 + 1e-6)
+    assert 0.5 * heartbeat - 1e-6 <= after <= heartbeat * (1 + 1e-6)
 
 
 @given(SECONDS, st.lists(st.floats(0, 10), min_size=20, max_size=20), st.floats(0, 1))
-def test_members_of_one_phase_have_their_heartbeats_at_four_times_in_common(
+def test_members_of_one_phase_have_their_heartbeats_at_two_times_in_common(
     now: float, late: list[float], phase: float
 ) -> None:
     timing = Timing()
-    steps = [(timing.next_heartbeat(now + one, phase) - phase) * 4 / 1.1 for one in late]
+    steps = [(timing.next_heartbeat(now + one, phase) - phase) * 2 / 1.1 for one in late]
     assert all(abs(step - round(step)) < 1e-3 for step in steps)
 
 

@@ -17,9 +17,10 @@ import attrs
 from .._errors import ConfigurationError
 from .._rules import is_number
 
-BEATS_APART = 4
-"""Times in the length of a heartbeat at which members of one phase send theirs: all at once would
-keep a client's loop busy for milliseconds where there are hundreds."""
+BEATS_APART = 2
+"""Times in the length of a heartbeat at which members of one phase send theirs. Each wakes a
+client's loop a few times, however few are sent; all at once would keep it busy for milliseconds
+where there are hundreds."""
 
 
 @attrs.frozen
@@ -64,8 +65,8 @@ class Timing:
             )
 
     def next_heartbeat(self, sent: float, phase: float) -> float:
-        """When to send the heartbeat after one: `heartbeat` seconds later, or up to a quarter of
-        them earlier, at a time that all members with that phase have in common: what one process
+        """When to send the heartbeat after one: `heartbeat` seconds later, or up to half of them
+        earlier, at a time that all members with that phase have in common: what one process
         sends for many groups then goes, and is answered, together."""
         step = self.heartbeat / BEATS_APART
         # A millionth more, for what is one step less by rounding only.
