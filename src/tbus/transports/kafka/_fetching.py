@@ -122,7 +122,7 @@ class Fetching:
         raise self._failure
 
     def _read_slices(self) -> bool:
-        wanted = [part for part in self._wanted() if part in self._fetched]
+        wanted = self._fetched and [part for part in self._wanted() if part in self._fetched]
         if not wanted:
             return False
         ended = False
@@ -145,7 +145,7 @@ class Fetching:
 
     def _has_more(self) -> bool:
         """Whether something is here that is wanted."""
-        return any(part in self._fetched for part in self._wanted())
+        return bool(self._fetched) and any(part in self._fetched for part in self._wanted())
 
     def _share(self, part: TopicPartition) -> Share | None:
         topic = self._topics.get(part.topic)

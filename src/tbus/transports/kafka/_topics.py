@@ -296,8 +296,18 @@ class Topics:
         make those that it is asked about."""
         request = MetadataRequest(list(topics), allow_auto_topic_creation=False)
         answer = await self._admin._client.send(node, request)
-        found: Sequence[Any] = answer.to_object()["topics"]
-        return found
+        # As the client would say it, but for what nobody wants to know: in a quarter of the time.
+        return [
+            {
+                "error_code": code,
+                "topic": topic,
+                "partitions": [
+                    {"partition": number, "leader": leader, "replicas": replicas}
+                    for _, number, leader, replicas, *_ in partitions
+                ],
+            }
+            for code, topic, *_, partitions in answer.topics
+        ]
 
     async def _wait_ready(self, topic: str) -> int:
         """Wait until every partition has a leader; the caller bounds the time."""
