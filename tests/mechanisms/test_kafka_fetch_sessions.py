@@ -149,6 +149,18 @@ def test_a_broker_that_gives_no_session_is_told_everything():
         session.answered(asked, 0, 0, nothing=True)
 
 
+def test_a_fetch_that_begins_a_session_is_not_held_unless_the_last_one_was_refused():
+    session = FetchSession()
+    session.answered(session.ask(ORDERS), 0, 0, nothing=True)
+    for number, briefly in ((0, True), (0, False), (7, False)):
+        asked = session.ask(ORDERS)
+        assert (asked.epoch, asked.briefly) == (BEGIN, briefly)
+        session.answered(asked, 0, number, nothing=True)
+    assert not session.ask(ORDERS).briefly
+    session.answered(session.ask(ORDERS), 0, 0, nothing=True)
+    assert session.ask(ORDERS).briefly
+
+
 def test_what_comes_in_a_session_does_not_end_it():
     session = begun(ORDERS)
     session.answered(session.ask(ORDERS), 0, 7, nothing=False)

@@ -30,6 +30,9 @@ from ._fetch_sessions import Asked, FetchSession
 HELD = 0.1
 """The share. A partition that runs dry is late by this much of the time that it took, at most."""
 
+BRIEFLY = 1
+"""Milliseconds for which a broker may hold a fetch that begins a session."""
+
 _HEAD = struct.Struct(">iiiibiii")
 """Replica, wait, least and most bytes, isolation, session, its epoch, count of topics."""
 _ONE = struct.Struct(">iiiqqi")
@@ -111,8 +114,10 @@ class _Fetch:
         oldest, newest = versions.get(FetchRequest.API_KEY, (0, -1))
         if not oldest <= FetchRequest_v11.API_VERSION <= newest:
             return asked.prepare(versions)
-        head = (asked._max_wait_ms, asked._min_bytes, asked._max_bytes, asked._isolation_level)
         self._asked = self._session.ask(asked._topics)
+        # One that is cut off before it was answered leaves a session behind that nobody knows.
+        wait = min(asked._max_wait_ms, BRIEFLY) if self._asked.briefly else asked._max_wait_ms
+        head = (wait, asked._min_bytes, asked._max_bytes, asked._isolation_level)
         return _Encoded(head, self._asked, asked._rack_id)
 
     def brought_nothing(self, answer: Any) -> bool:

@@ -12,9 +12,9 @@ Decides only; what is said goes over the wire in `_fetch_requests`. The laws:
    error that tells of the same session - it was cut off, failed, came to a broker that does not
    know the session any more - the next one names everything, and ends the session. So nothing that
    a broker may not have heard is ever left out.
-2. A session is begun when an answer has brought nothing. A reader that has been given partitions a
-   moment ago, and may be given others, would leave sessions behind at the broker, which has 1000;
-   one that is busy needs none.
+2. A session is begun when an answer has brought nothing, by a fetch that is not held. A reader that
+   has been given partitions a moment ago, and may be given others, would leave sessions behind at
+   the broker, which has 1000; one that is busy needs none.
 3. A broker that gives none is asked again with the next fetch for which that holds.
 
 Source: Kafka's protocol guide, Fetch; KIP-227. What the client knows of the end of a partition is
@@ -52,12 +52,14 @@ class Asked:
         epoch: counts the fetches of a session, or `WHOLE` or `BEGIN`.
         named: what is wanted, and the broker does not know.
         forgotten: what is wanted no more: names, and numbers of partitions.
+        briefly: it is not to be held: a session is to begin, which was not refused before.
     """
 
     session: int
     epoch: int
     named: Topics
     forgotten: Sequence[tuple[str, Sequence[int]]] = ()
+    briefly: bool = False
 
 
 class FetchSession:
@@ -69,6 +71,8 @@ class FetchSession:
         """Of the next fetch."""
         self._known: dict[str, Partitions] = {}
         """To the broker, in a session."""
+        self._refused = False
+        """The broker had none to give when it was asked last."""
 
     def ask(self, topics: Topics) -> Asked:
         """What is to be said when this is wanted."""
@@ -77,7 +81,7 @@ class FetchSession:
             return Asked(self._number, epoch, topics)
         if epoch == BEGIN:
             self._known = dict(topics)
-            return Asked(self._number, epoch, topics)
+            return Asked(self._number, epoch, topics, briefly=not self._refused)
         known = self._known
         changed = [one for one in topics if known.get(one[0]) != one[1]]
         named: list[tuple[str, Partitions]] = []
@@ -110,7 +114,9 @@ class FetchSession:
                 self._epoch = 1 if asked.epoch == LAST else asked.epoch + 1
         elif asked.epoch == BEGIN and session != _NONE:
             self._number, self._epoch = session, 1
+            self._refused = False
         else:
+            self._refused |= asked.epoch == BEGIN
             self._number, self._epoch = _NONE, BEGIN if nothing else WHOLE
 
 
