@@ -66,7 +66,12 @@ class Crossing(Generic[T]):
     def _hand_over(self) -> None:
         """In the loop's thread."""
         self._asked = False
-        self._take(self._crossed)
+        try:
+            self._take(self._crossed)
+        except BaseException:
+            if self._crossed:  # what stands behind it has nothing to do with that
+                self._bridge.loop.call_soon(self._hand_over)
+            raise
 
 
 class WayBack(Generic[T]):
@@ -99,4 +104,9 @@ class WayBack(Generic[T]):
     def _hand_over(self) -> None:
         """In the program's thread."""
         self._asked = False
-        self._take(self._crossed)
+        try:
+            self._take(self._crossed)
+        except BaseException:
+            if self._crossed:  # what stands behind it has nothing to do with that
+                self._bridge.post(self._hand_over)
+            raise

@@ -193,3 +193,33 @@ async def test_what_the_loop_tells_in_its_last_pass_is_taken() -> None:
         bridge.submit(bridge.start, tell)
         await look(bridge, taker)
     assert taker.taken == [1]
+
+
+@pytest.mark.asyncio_too
+@pytest.mark.parametrize("way", ["in", "back"])
+async def test_what_stands_behind_a_thing_that_cannot_be_taken_is_taken(way: str) -> None:
+    taken: list[int] = []
+
+    def take(crossed: deque[int]) -> None:
+        while crossed:
+            if (number := crossed.popleft()) == 1:
+                raise ValueError(number)
+            taken.append(number)
+
+    async with open_bridge() as bridge:
+        back = WayBack[int](bridge, take)
+        crossing = Crossing[int](bridge, take)
+
+        async def tell() -> None:
+            for number in range(4):
+                back.send(number)
+
+        if way == "back":
+            await bridge.call(tell)
+        else:
+            for number in range(4):
+                crossing.send(number)
+        with anyio.fail_after(5), pytest.raises(ValueError, match="1"):
+            await bridge.wait_failed()
+        await look(bridge, Taker())
+    assert taken == [0, 2, 3]

@@ -41,3 +41,21 @@ async def test_what_the_loop_did_not_take_in_its_last_pass_was_not_sent() -> Non
     transport.abandon()
     assert [id for id, _ in told] == ["a", "b"]
     assert all(isinstance(result, TransportLost) for _, result in told)
+
+
+async def test_what_is_given_up_in_the_last_moment_of_the_loop_is_told() -> None:
+    """The loop has died, the program does not know it yet, and what it submits runs nowhere."""
+    told: list[str] = []
+    outbox = Idle()
+    outbox.abandon = lambda: told.append("abandoned")  # type: ignore[method-assign]
+    async with open_bridge() as bridge:
+        engine = cast("Engine", SimpleNamespace(outbox=outbox))
+        transport = NatsTransport(bridge, engine, BusConfig())
+        inbox, bridge._inbox = bridge._inbox, deque()
+        transport.send_nowait(
+            Outgoing("topic", b"", None, (), "a", 5.0, lambda one, _: told.append(one.id))
+        )
+        transport.abandon()
+        bridge._inbox = inbox
+        assert told == []
+    assert told == ["abandoned", "a"]

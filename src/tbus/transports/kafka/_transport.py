@@ -56,6 +56,7 @@ class KafkaTransport:
         self._opened = bridge.runtime.clock()
         self._feeds: set[KafkaFeed] = set()
         self._crossing = Crossing(bridge, engine.outbox.take)
+        bridge.at_end.append(self._tell_left)
         # Its own method, which is one call less for each event.
         self.send_nowait: Callable[[Outgoing], None] = self._crossing.send
 
@@ -69,9 +70,14 @@ class KafkaTransport:
     def abandon(self) -> None:
         """Give every event that has no outcome yet the one that is true now."""
         if not self._bridge.submit_if_open(self._engine.outbox.abandon):
-            self._engine.outbox.abandon()  # its loop has ended: nobody else is there
-            for outgoing in self._crossing.take_back():
-                outgoing.on_outcome(outgoing, TransportLost("the bus ended before it was sent"))
+            self._tell_left()
+
+    def _tell_left(self) -> None:
+        """The same when the loop has ended, and nobody else is there; also for what `abandon` has
+        submitted in its last moments."""
+        self._engine.outbox.abandon()
+        for outgoing in self._crossing.take_back():
+            outgoing.on_outcome(outgoing, TransportLost("the bus ended before it was sent"))
 
     async def open_feed(self, request: FeedRequest) -> KafkaFeed:
         """Join the group, or read all partitions."""

@@ -43,6 +43,7 @@ class NatsTransport:
         self._opened = bridge.runtime.clock()
         self._feeds: set[NatsFeed] = set()
         self._crossing = Crossing(bridge, engine.outbox.take)
+        bridge.at_end.append(self._tell_left)
         # Its own method, which is one call less for each event.
         self.send_nowait: Callable[[Outgoing], None] = self._crossing.send
 
@@ -56,9 +57,14 @@ class NatsTransport:
     def abandon(self) -> None:
         """Give every event that has no outcome yet the one that is true now."""
         if not self._bridge.submit_if_open(self._engine.outbox.abandon):
-            self._engine.outbox.abandon()  # its loop has ended: nobody else is there
-            for outgoing in self._crossing.take_back():
-                outgoing.on_outcome(outgoing, TransportLost("the bus ended before it was sent"))
+            self._tell_left()
+
+    def _tell_left(self) -> None:
+        """The same when the loop has ended, and nobody else is there; also for what `abandon` has
+        submitted in its last moments."""
+        self._engine.outbox.abandon()
+        for outgoing in self._crossing.take_back():
+            outgoing.on_outcome(outgoing, TransportLost("the bus ended before it was sent"))
 
     async def open_feed(self, request: FeedRequest) -> NatsFeed:
         """Make or find the group's consumer, and begin to pull."""
