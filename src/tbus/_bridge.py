@@ -16,9 +16,9 @@ loop is. Its laws:
 5. **Fair.** While a loop is busy it polls its selector without waiting, which gives the
    interpreter away and takes it back before the other thread has woken: measured, the
    other side then waits for seconds. So each side, while busy, really sleeps for some
-   20 us every 2.5 ms, or as its opener says. (`sys.setswitchinterval` does not help: the
-   forced switch starts anew at every poll.) A free-threaded interpreter needs none of it,
-   and nothing but speed depends on it.
+   20 us every 2.5 ms. (`sys.setswitchinterval` does not help: the forced switch starts
+   anew at every poll.) A free-threaded interpreter needs none of it, and nothing but
+   speed depends on it.
 
 Cancelling a `call` in the program abandons it: the loop is asked to cancel its task, and
 nobody waits for that; the task stays in the loop's nursery, which ends with the bridge.
@@ -139,16 +139,14 @@ class _Call:
 class Bridge:
     """The way into the loop (`submit`, `call`) and out of it (`post`)."""
 
-    def __init__(
-        self, runtime: Runtime, *, fair: bool = True, rest_every: float = REST_EVERY
-    ) -> None:
+    def __init__(self, runtime: Runtime, *, fair: bool = True) -> None:
         self.runtime = runtime
         self.loop: _OwnedLoop
         self.nursery: TaskGroup
         """The loop's own nursery, for the loop's thread alone: what is started there ends
         with the bridge."""
         free_threaded = not getattr(sys, "_is_gil_enabled", lambda: True)()
-        self._rest_every = rest_every if fair and not free_threaded else math.inf
+        self._rest_every = REST_EVERY if fair and not free_threaded else math.inf
         self._inbox: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._outbox: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._loop_woken = False
@@ -469,18 +467,15 @@ def _is_ours(error: Exception) -> bool:
 
 
 @asynccontextmanager
-async def open_bridge(
-    *, fair: bool = True, rest_every: float = REST_EVERY
-) -> AsyncIterator[Bridge]:
+async def open_bridge(*, fair: bool = True) -> AsyncIterator[Bridge]:
     """Start the loop's thread; leaving the block ends both, within half a second, also
     when it is left by a cancellation.
 
     Args:
         fair: let each side in while the other is busy. For measuring what it costs.
-        rest_every: seconds that a busy side works before it lets the other one in.
     """
     runtime = current_runtime()
-    bridge = Bridge(runtime, fair=fair, rest_every=rest_every)
+    bridge = Bridge(runtime, fair=fair)
     instrument = PassInstrument(
         bridge._program_waits, bridge._program_woke, bridge._stay_awake, bridge._rest_every
     )

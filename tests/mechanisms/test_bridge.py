@@ -753,17 +753,6 @@ async def test_nobody_rests_who_is_not_to_be_fair(monkeypatch: pytest.MonkeyPatc
     assert rests.by_thread == {}
 
 
-async def test_a_busy_side_rests_as_often_as_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    rests = Rests(monkeypatch)
-    async with open_bridge(rest_every=4 * _bridge.REST_EVERY) as bridge:
-        await in_loop(bridge)
-        before = rests.by_thread.get(threading.get_ident(), 0)
-        for _ in range(12):
-            work_for(_bridge.REST_EVERY)
-            await trio.lowlevel.checkpoint()
-        assert 2 <= rests.by_thread[threading.get_ident()] - before <= 4
-
-
 async def test_a_crossing_gets_through_while_the_program_is_busy_in_slices() -> None:
     async with open_bridge() as bridge:
         answered = False

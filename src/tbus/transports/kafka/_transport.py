@@ -33,11 +33,6 @@ JOIN_WAIT = 30.0
 CLOSE_WAIT = 1.5
 """Seconds for closing every client at once."""
 
-REST_EVERY = 0.005
-"""Seconds that a busy side works before it lets the other one in: twice as long as elsewhere. Each
-change of sides costs both of them what their processor's cache held, and what waits for the other
-side here, a fetch of megabytes or a batch that is stored, takes milliseconds anyway."""
-
 
 class KafkaTransport:
     """A `Transport` over one Kafka cluster.
@@ -206,7 +201,7 @@ async def open_kafka(
         TransportLost: no broker could be reached within `connect_timeout`.
         ConfigurationError: it does not let us in.
     """
-    async with open_bridge(rest_every=REST_EVERY) as bridge:
+    async with open_bridge() as bridge:
 
         def tell(outgoing: Outgoing, result: Receipt | TbusError) -> None:
             bridge.post(outgoing.on_outcome, outgoing, result)
