@@ -18,14 +18,14 @@ from .tables import digits_of, shown, table
 Results = Mapping[str, Any]
 
 INTRODUCTION = """\
-Every contestant runs in a process of its own, over a topic of its own in the memory of one nats- \
-server that the benchmark started (loopback, JetStream), or on one Apache Kafka broker that it \
-started, with the memory and the compilers of Kafka's own start script. Contestants run in turn, \
-round after round; in each round another one is first, and everyone follows another one than \
-before. A figure is the median of the rounds, with the smallest and the largest; a ratio is taken \
-within each round, tbus over the other, and its median and spread are told. Events are envelopes \
-of exactly 256 bytes. Absolute figures are this machine's; the ratios are what can be compared. A \
-contestant that loses, repeats or reorders an event stops the run."""
+Every contestant runs in a process of its own, over a topic of its own in the memory of one \
+nats-server that the benchmark started (loopback, JetStream), or on one Apache Kafka broker that \
+it started, with the memory and the compilers of Kafka's own start script. Contestants run in \
+turn, round after round; in each round another one is first, and everyone follows another one \
+than before. A figure is the median of the rounds, with the smallest and the largest; a ratio is \
+taken within each round, tbus over the other, and its median and spread are told. Events are \
+envelopes of exactly 256 bytes. Absolute figures are this machine's; the ratios are what can be \
+compared. A contestant that loses, repeats or reorders an event stops the run."""
 
 WARMED = (
     " Before the first round each has run once, uncounted, with a fifth of its events: a broker"
