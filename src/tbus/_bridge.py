@@ -161,8 +161,8 @@ class Bridge:
         self._outbox_woken = False
         self._calls: set[_Call] = set()
         self.at_end: list[Callable[[], object]] = []
-        """Called in the program's thread when the loop has ended: what was submitted in its last
-        moments may never have run."""
+        """Called in the program's thread when the loop has ended, behind all that it has told: what
+        was submitted in its last moments may never have run."""
         self._ready = runtime.one_shot()
         self._failed = runtime.one_shot()
         self._finished = runtime.one_shot()
@@ -297,8 +297,7 @@ class Bridge:
             stubborn = not await self._ends_within(0.05, self.loop.stop)
         self._thread.join()
         self.ended = True
-        for function in self.at_end:
-            function()
+        self._outbox.extend((function, ()) for function in self.at_end)
         self._drain_outbox()
         if self._begun:
             self.loop.lookups.join(0.1)

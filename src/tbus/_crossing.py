@@ -17,7 +17,36 @@ from ._bridge import Bridge
 T = TypeVar("T")
 
 
-class Crossing(Generic[T]):
+class _Way(Generic[T]):
+    """What has crossed, for one taker on the other side."""
+
+    __slots__ = ("_again", "_asked", "_bridge", "_crossed", "_take")
+
+    def __init__(
+        self,
+        bridge: Bridge,
+        take: Callable[[deque[T]], None],
+        again: Callable[[Callable[[], None]], object],
+    ) -> None:
+        self._bridge = bridge
+        self._take = take
+        self._again = again
+        self._crossed: deque[T] = deque()
+        self._asked = False
+        """The taker is called soon."""
+
+    def _hand_over(self) -> None:
+        """On the other side."""
+        self._asked = False
+        try:
+            self._take(self._crossed)
+        except BaseException:
+            if self._crossed:  # what stands behind it has nothing to do with that
+                self._again(self._hand_over)
+            raise
+
+
+class Crossing(_Way[T]):
     """What the program sends, for one taker in the loop.
 
     Args:
@@ -25,14 +54,10 @@ class Crossing(Generic[T]):
         take: called there with what has crossed, in order; it takes all of it out.
     """
 
-    __slots__ = ("_asked", "_bridge", "_crossed", "_take")
+    __slots__ = ()
 
     def __init__(self, bridge: Bridge, take: Callable[[deque[T]], None]) -> None:
-        self._bridge = bridge
-        self._take = take
-        self._crossed: deque[T] = deque()
-        self._asked = False
-        """The taker is called soon."""
+        super().__init__(bridge, take, bridge.loop.call_soon)
 
     def send(self, thing: T) -> None:
         """Have a thing taken, soon and in order, and before anything runs that is submitted to the
@@ -50,7 +75,7 @@ class Crossing(Generic[T]):
         self._asked = True
         try:
             self._bridge.submit(self._hand_over)
-        except BaseException:
+        except BaseException:  # whoever sends it hears that nobody has it
             self._asked = False
             with suppress(IndexError):  # it was taken with others all the same
                 self._crossed.pop()
@@ -63,18 +88,8 @@ class Crossing(Generic[T]):
             left.append(self._crossed.popleft())
         return left
 
-    def _hand_over(self) -> None:
-        """In the loop's thread."""
-        self._asked = False
-        try:
-            self._take(self._crossed)
-        except BaseException:
-            if self._crossed:  # what stands behind it has nothing to do with that
-                self._bridge.loop.call_soon(self._hand_over)
-            raise
 
-
-class WayBack(Generic[T]):
+class WayBack(_Way[T]):
     """What the loop tells, for one taker in the program.
 
     Args:
@@ -83,14 +98,10 @@ class WayBack(Generic[T]):
             out.
     """
 
-    __slots__ = ("_asked", "_bridge", "_crossed", "_take")
+    __slots__ = ()
 
     def __init__(self, bridge: Bridge, take: Callable[[deque[T]], None]) -> None:
-        self._bridge = bridge
-        self._take = take
-        self._crossed: deque[T] = deque()
-        self._asked = False
-        """The taker is called soon."""
+        super().__init__(bridge, take, bridge.post)
 
     def send(self, thing: T) -> None:
         """Have a thing taken, soon and in order, and before anything runs that is posted to the
@@ -100,13 +111,3 @@ class WayBack(Generic[T]):
         if not self._asked:
             self._asked = True
             self._bridge.post(self._hand_over)
-
-    def _hand_over(self) -> None:
-        """In the program's thread."""
-        self._asked = False
-        try:
-            self._take(self._crossed)
-        except BaseException:
-            if self._crossed:  # what stands behind it has nothing to do with that
-                self._bridge.post(self._hand_over)
-            raise

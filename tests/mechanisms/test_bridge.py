@@ -816,3 +816,15 @@ async def test_what_a_callback_of_ours_raises_ends_the_bridge() -> None:
         await bridge.call(schedule)
         with trio.fail_after(5), pytest.raises(TypeError):
             await bridge.wait_failed()
+
+
+async def test_who_fails_as_the_loop_has_ended_keeps_nobody_else_from_ending() -> None:
+    called: list[str] = []
+
+    def fail() -> None:
+        raise ValueError("a bug")
+
+    async with open_bridge() as bridge:
+        bridge.at_end += [fail, lambda: called.append("the other")]
+    assert called == ["the other"]
+    assert not bridge._thread.is_alive()
