@@ -24,6 +24,7 @@ from . import (
 )
 from .kafka_workload import kafka_standing, kafka_stored
 from .nats_ownership import OWNERS
+from .pinned import PINNED, pinned
 from .plans import SIDES, SLICES
 from .pressure import PRESSURES
 from .scale import SCALES
@@ -115,6 +116,12 @@ for _busy in SIDES:
             ON_TRIO[crossing_name(_busy, _slice, _fair)] = partial(
                 fairness.crossing, busy=_busy, milliseconds=_slice, fair=_fair
             )
+
+for _some, _names in (
+    (ON_TRIO, ("kafka_publish_tbus", "kafka_consume_tbus")),
+    (ON_ASYNCIO, ("kafka_publish_aiokafka", "kafka_consume_aiokafka")),
+):
+    _some.update({name + PINNED: pinned(_some[name]) for name in _names})
 
 ON_TRIO.update(OWNERS)
 ON_TRIO.update(PRESSURES)

@@ -106,6 +106,43 @@ KAFKA_CONSUME = Comparison(
     partitions=3,
 )
 
+KAFKA_PUBLISH_PINNED = Comparison(
+    name="kafka-publish-pinned",
+    title="Kafka, publish: 100 concurrent publishers, on one processor",
+    about=(
+        "As above, but the whole process, tbus or its peer, stays on one processor (as under"
+        " `taskset -c 0`), which it shares with the broker as that one likes. tbus crosses between"
+        " two threads, of which one interpreter lock lets one run at a time: here neither has to"
+        " fetch from another processor's cache what the other one wrote, and no wake goes from"
+        " processor to processor. aiokafka has one thread anyway."
+    ),
+    count=200_000,
+    contestants=(
+        Contestant("kafka_publish_tbus_pinned", "tbus on Trio, `bus.publish` of bytes"),
+        Contestant("kafka_publish_aiokafka_pinned", "aiokafka, `await (await producer.send())`"),
+    ),
+    targets=(),
+    topic="empty",
+    partitions=3,
+)
+
+KAFKA_CONSUME_PINNED = Comparison(
+    name="kafka-consume-pinned",
+    title="Kafka, consume: the same on one processor",
+    about=(
+        "As above, with the process on one processor, as told of the publishers before. A process"
+        " whose program does little beside its events is faster so."
+    ),
+    count=300_000,
+    contestants=(
+        Contestant("kafka_consume_tbus_pinned", "tbus on Trio, in key order"),
+        Contestant("kafka_consume_aiokafka_pinned", "aiokafka, `getmany`, whole envelope, handler"),
+    ),
+    targets=(),
+    topic="filled",
+    partitions=3,
+)
+
 KAFKA_HANDLERS = Comparison(
     name="kafka-handlers",
     title="Kafka, handlers that wait: 2 ms each, one partition",

@@ -1,11 +1,14 @@
 """Who runs when, and whose figures do not count."""
 
+import os
+import sys
 import time
 from collections import Counter
 from contextlib import asynccontextmanager
 from itertools import pairwise, permutations
 
 import pytest
+import trio
 from attrs import evolve
 
 from benchmarks import rounds
@@ -14,6 +17,7 @@ from benchmarks.contestants import ON_ASYNCIO, ON_TRIO, faults
 from benchmarks.kafka_kills import judge
 from benchmarks.kafka_publishing import clocked
 from benchmarks.kafka_workload import Timed
+from benchmarks.pinned import stay_on_one_processor
 from benchmarks.plans import LATENCY
 from benchmarks.rounds import in_a_process, in_turn, order_of
 from benchmarks.workload import SIZE, Job, Observer, bodies, envelopes, percentile
@@ -100,6 +104,35 @@ def test_every_contestant_of_a_plan_exists_and_ours_is_tbus():
         assert not any(other in comparison.ours.name for other in others)
         named = {target.against for target in comparison.targets} - {None}
         assert named <= {contestant.name for contestant in comparison.contestants}
+
+
+ASK_WHERE = """
+import asyncio, os, threading
+from benchmarks.pinned import pinned
+
+async def contestant(job):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(len(os.sched_getaffinity(0))))
+    thread.start()
+    thread.join()
+    return {"own": len(os.sched_getaffinity(0)), "thread's": found[0]}
+
+print(asyncio.run(pinned(contestant)(None)))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+async def test_a_pinned_contestant_stays_on_one_processor_with_the_threads_that_it_starts():
+    done = await trio.run_process(
+        [sys.executable, "-c", ASK_WHERE], cwd=rounds.ROOT, capture_stdout=True
+    )
+    assert done.stdout.decode().strip() == "{'own': 1, \"thread's\": 1}"
+
+
+def test_nobody_is_pinned_where_the_system_cannot(monkeypatch):
+    monkeypatch.delattr(os, "sched_setaffinity", raising=False)
+    with pytest.raises(SystemExit, match="Linux"):
+        stay_on_one_processor()
 
 
 def test_contestants_that_are_slow_get_a_share_of_the_events_and_ours_gets_all():
