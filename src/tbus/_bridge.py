@@ -261,6 +261,13 @@ class Bridge:
 
     def _drain_outbox(self) -> None:
         self._outbox_woken = False
+        self._run_posted()
+        if self._outbox and not self._outbox_woken:
+            self._outbox_woken = True
+            self.runtime.run_soon(self._drain_outbox)
+
+    def _run_posted(self) -> None:
+        """One helping of what the loop has posted."""
         outbox = self._outbox
         for _ in range(HELPING):
             if not outbox:
@@ -270,9 +277,6 @@ class Bridge:
                 function(*args)
             except Exception as error:  # noqa: BLE001 - raised in the program
                 self._fail(error)
-        if outbox and not self._outbox_woken:
-            self._outbox_woken = True
-            self.runtime.run_soon(self._drain_outbox)
 
     def _fail(self, error: BaseException) -> None:
         if self._failure is None:
@@ -298,7 +302,8 @@ class Bridge:
         self._thread.join()
         self.ended = True
         self._outbox.extend((function, ()) for function in self.at_end)
-        self._drain_outbox()
+        while self._outbox:  # nobody comes to it behind this
+            self._run_posted()
         if self._begun:
             self.loop.lookups.join(0.1)
         for call in [call for call in self._calls if not call.answered]:

@@ -376,6 +376,20 @@ async def test_everything_that_was_posted_has_run_when_the_block_is_left() -> No
     assert seen == list(range(count))
 
 
+@pytest.mark.asyncio_too
+async def test_whatever_is_posted_when_the_loop_has_ended_has_run_when_the_block_is_left() -> None:
+    seen: list[int] = []
+    count = 3 * HELPING
+    async with open_bridge() as bridge:
+
+        def tell_all() -> None:
+            for number in range(count):
+                bridge.post(seen.append, number)
+
+        bridge.at_end.append(tell_all)
+    assert seen == list(range(count))
+
+
 # --- failures ---
 
 
