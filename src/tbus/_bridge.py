@@ -12,7 +12,8 @@ loop is. Its laws:
    cost one wake.
 3. **In order.** What `submit` takes runs in the loop in order; the same for `post`.
 4. **Never silent.** An exception in a crossed call, or in a task of the loop's nursery, ends
-   the bridge: `wait_failed` raises it in the program.
+   the bridge: `wait_failed` raises it in the program, and `open_bridge` what has come too late
+   for that. If another exception leaves the block, it goes into the log instead.
 5. **Fair.** While a loop is busy it polls its selector without waiting, which gives the
    interpreter away and takes it back before the other thread has woken: measured, the
    other side then waits for seconds. So each side, while busy, really sleeps for some
@@ -175,6 +176,8 @@ class Bridge:
         # which loop it is in.
         self._context: contextvars.Context
         self._failure: BaseException | None = None
+        self._told = False
+        """It was raised in the program."""
         self._thread = threading.Thread(target=self._run_loop, name="tbus loop", daemon=True)
 
     # In the program's thread
@@ -224,8 +227,7 @@ class Bridge:
     async def wait_failed(self) -> None:
         """Wait until the bridge has failed, and raise why. For a task of the bus."""
         await self._failed.wait()
-        assert self._failure is not None
-        raise self._failure
+        self._raise_failure()
 
     def tasks(self) -> list[str]:
         """The tasks of the loop, by name; a moment's view, taken from outside the loop."""
@@ -286,7 +288,11 @@ class Bridge:
     async def _start(self) -> None:
         self._thread.start()
         await self._ready.wait()
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
         if self._failure is not None:
+            self._told = True
             raise self._failure
 
     async def _end(self) -> None:
@@ -477,6 +483,9 @@ async def open_bridge(*, fair: bool = True) -> AsyncIterator[Bridge]:
 
     Args:
         fair: let each side in while the other is busy. For measuring what it costs.
+
+    Raises:
+        Exception: what has failed, and nobody was told by `wait_failed`.
     """
     runtime = current_runtime()
     bridge = Bridge(runtime, fair=fair)
@@ -486,11 +495,18 @@ async def open_bridge(*, fair: bool = True) -> AsyncIterator[Bridge]:
     if runtime.name == "trio":
         trio.lowlevel.add_instrument(instrument)
     try:
-        with anyio.CancelScope(shield=True):
-            await bridge._start()
-        yield bridge
-    finally:
-        with anyio.CancelScope(shield=True):
-            await bridge._end()
-        if runtime.name == "trio":
-            trio.lowlevel.remove_instrument(instrument)
+        try:
+            with anyio.CancelScope(shield=True):
+                await bridge._start()
+            yield bridge
+        finally:
+            with anyio.CancelScope(shield=True):
+                await bridge._end()
+            if runtime.name == "trio":
+                trio.lowlevel.remove_instrument(instrument)
+    except BaseException:
+        if bridge._failure is not None and not bridge._told:
+            logger.error("the clients' loop has failed, too", exc_info=bridge._failure)
+        raise
+    if not bridge._told:
+        bridge._raise_failure()

@@ -495,11 +495,65 @@ async def test_what_was_submitted_behind_a_failing_function_runs_all_the_same() 
     def fail() -> None:
         raise Broken
 
-    async with open_bridge() as bridge:
-        bridge.submit(fail)
-        bridge.submit(ran.append, "behind")
-        await in_loop(bridge)
+    with pytest.raises(Broken):  # noqa: PT012 - the block is what is tested
+        async with open_bridge() as bridge:
+            bridge.submit(fail)
+            bridge.submit(ran.append, "behind")
+            await in_loop(bridge)
     assert ran == ["behind"]
+
+
+def fail_at_the_end() -> None:
+    raise Broken("at the very end")
+
+
+def untold(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Failures that went into the log, for nobody else was there to be told."""
+    return [repr(record.exc_info[1]) for record in caplog.records if record.exc_info is not None]
+
+
+@pytest.mark.asyncio_too
+async def test_a_failure_that_comes_with_the_very_end_is_raised_where_the_block_is_left(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(Broken, match="at the very end"):
+        async with open_bridge() as bridge:
+            bridge.at_end.append(fail_at_the_end)
+    assert_nothing_is_left(bridge)
+    assert untold(caplog) == []
+
+
+@pytest.mark.asyncio_too
+async def test_a_failure_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with open_bridge() as bridge:
+        bridge.at_end.append(fail_at_the_end)
+        bridge.submit(fail_at_the_end)
+        assert isinstance(await end_of_failed_bridge(bridge), Broken)
+    assert untold(caplog) == []
+
+
+@pytest.mark.asyncio_too
+async def test_a_failure_at_the_very_end_hides_no_exception_that_leaves_the_block(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(KeyError):  # noqa: PT012 - the block is what is tested
+        async with open_bridge() as bridge:
+            bridge.at_end.append(fail_at_the_end)
+            raise KeyError
+    assert untold(caplog) == ["Broken('at the very end')"]
+
+
+@pytest.mark.asyncio_too
+async def test_a_failure_at_the_very_end_hides_no_cancellation_that_leaves_the_block(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with anyio.CancelScope() as scope:
+        async with open_bridge() as bridge:
+            bridge.at_end.append(fail_at_the_end)
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    assert untold(caplog) == ["Broken('at the very end')"]
 
 
 async def test_a_call_made_after_the_loop_has_failed_ends_with_the_bridge(
@@ -838,7 +892,8 @@ async def test_who_fails_as_the_loop_has_ended_keeps_nobody_else_from_ending() -
     def fail() -> None:
         raise ValueError("a bug")
 
-    async with open_bridge() as bridge:
-        bridge.at_end += [fail, lambda: called.append("the other")]
+    with pytest.raises(ValueError, match="a bug"):
+        async with open_bridge() as bridge:
+            bridge.at_end += [fail, lambda: called.append("the other")]
     assert called == ["the other"]
-    assert not bridge._thread.is_alive()
+    assert_nothing_is_left(bridge)
