@@ -3,11 +3,12 @@
 Leaving the block ends the bus in the steps that `_bus` lists; after an exception, or a
 cancellation, in the body, handlers are not waited for. The body's exception leaves as itself, a
 failure inside the bus as one `BusError` with its causes, a cancellation from outside and
-`KeyboardInterrupt` untouched.
+`KeyboardInterrupt` untouched. What has failed beside a cancellation goes into the log.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from ._config import BusConfig
 from ._errors import BusError
 from ._event_stream import EventHub
 from ._runtime import Runtime, current_runtime
+
+logger = logging.getLogger("tbus")
 
 
 @asynccontextmanager
@@ -45,6 +48,8 @@ async def open_bus(
     hub = EventHub()
     body_error: BaseException | None = None
     causes: list[BaseException] = []
+    late: list[BaseException] = []
+    opened = False
     try:
         async with AsyncExitStack() as stack:
             backend = await stack.enter_async_context(open_backend(config, hub.emit))
@@ -60,6 +65,7 @@ async def open_bus(
                         bus._on_failure = scope.cancel
                         if causes:
                             scope.cancel()
+                        opened = True
                         yield bus
                 except BaseException as error:  # noqa: ASYNC103, BLE001 - raised at the door
                     body_error = error
@@ -71,16 +77,24 @@ async def open_bus(
         body_error = body_error or cancelled
         causes.extend(others.exceptions if others is not None else ())
     except Exception as error:
-        if body_error is None and not causes:
+        if not opened:
             raise
-        causes.append(error)
+        late.append(error)  # the bus has ended: no cancellation of the body comes from it
     finally:
         hub.end()
     if body_error is not None and causes and _is_cancellation(body_error, runtime):
         # A crash in the bus cancels the body, too: that cancellation ends here. One from
         # outside is still to be delivered.
-        await runtime.checkpoint_if_cancelled()
-        body_error = None
+        try:
+            await runtime.checkpoint_if_cancelled()
+        except runtime.cancelled as cancelled:  # noqa: ASYNC103 - raised at the door
+            body_error = cancelled
+        else:
+            body_error = None
+    causes.extend(late)
+    if body_error is not None and _is_cancellation(body_error, runtime):
+        for cause in causes:  # whoever ends a cancellation looks at no notes
+            logger.error("the bus has failed, too", exc_info=cause)
     _raise_at_the_door(body_error, causes)
 
 
