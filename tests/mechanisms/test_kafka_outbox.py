@@ -336,6 +336,22 @@ def test_abandoned_events_have_the_outcome_that_is_true():
     run(main)
 
 
+def test_an_event_that_could_not_be_taken_to_its_end_has_its_outcome_in_time():
+    def start(*_: object) -> None:
+        raise ValueError("a bug")
+
+    async def main() -> None:
+        desk = Desk()
+        desk.outbox._start = start
+        with pytest.raises(ValueError, match="a bug"):
+            desk.put("a", timeout=2.0)
+        await desk.outbox.wait_empty()
+        assert isinstance(desk.outcomes["a"], TransportLost)
+        assert desk.times["a"] == pytest.approx(2.0, abs=0.1)
+
+    run(main)
+
+
 def test_a_topic_that_nobody_can_look_up_is_looked_for_until_the_deadline():
     async def main() -> None:
         desk = Desk()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from types import SimpleNamespace
 from typing import Any, cast
+
+import pytest
 
 from tbus._bridge import open_bridge
 from tbus._config import BusConfig
@@ -12,7 +15,9 @@ from tbus._errors import TbusError, TransportLost
 from tbus._message import Receipt
 from tbus._transport import Outgoing
 from tbus.transports.nats._engine import Engine
+from tbus.transports.nats._outbox import Outbox, Outcome
 from tbus.transports.nats._transport import NatsTransport
+from tests.mechanisms.kafka_kit import run
 
 
 class Idle:
@@ -59,3 +64,40 @@ async def test_what_is_given_up_in_the_last_moment_of_the_loop_is_told() -> None
         bridge._inbox = inbox
         assert told == []
     assert told == ["abandoned", "a"]
+
+
+class Connection:
+    """A session on which nothing is ever written."""
+
+    def new_inbox(self) -> str:
+        return "inbox"
+
+    async def subscribe(self, *_: object) -> None:
+        pass
+
+
+def test_an_event_that_could_not_be_taken_to_its_end_has_its_outcome_in_time() -> None:
+    told: list[tuple[float, str, Receipt | TbusError]] = []
+
+    def is_known(_: str) -> bool:
+        raise ValueError("a bug")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        defaults = SimpleNamespace(duplicate_window=120.0)
+        streams = SimpleNamespace(defaults=lambda: defaults, is_known=is_known)
+
+        def tell(outcome: Outcome) -> None:
+            told.append((loop.time(), outcome[0].id, outcome[1]))
+
+        outbox = Outbox(cast("Any", streams), lambda *_: None, tell)
+        await outbox.attach(cast("Any", Connection()))
+        with pytest.raises(ValueError, match="a bug"):
+            outbox.take(deque([Outgoing("t", b"", None, (), "a", 2.0, lambda *_: None)]))
+        await outbox.wait_empty()
+
+    run(main)
+    ((time, id, result),) = told
+    assert id == "a"
+    assert isinstance(result, TransportLost)
+    assert time == pytest.approx(2.0, abs=0.1)

@@ -172,32 +172,34 @@ class Outbox:
         """Take events to be published, all that there are."""
         now = self._loop.time()
         table, ready = self._entries, self._ready
-        while crossed:
-            outgoing = crossed.popleft()
-            if outgoing.withdrawn:
-                self._tell(outgoing, TransportLost("withdrawn before it was sent"))
-                continue
-            self._count = number = self._count + 1
-            table[number] = entry = _Entry(number, outgoing, now + outgoing.timeout)
-            topic = outgoing.topic
-            lanes = self._lanes.get(topic)
-            if lanes is not None:
-                lane = lanes.found.get(outgoing.key) or lanes.of(outgoing.key)
-                lane.waiting.append(entry)
-                if not lane.busy and lane not in ready:
-                    self._offer(lane)
-                continue
-            waiting = self._unplaced.get(topic)
-            if waiting is not None:
-                waiting.append(entry)
-            else:
-                self._unplaced[topic] = deque((entry,))
-                self._start(self._find_partitions, topic)
-        if table:
-            self._empty.clear()
-            if not self._watched:
-                self._watched = True
-                self._loop.call_later(DEADLINES_EVERY, self._look_at_deadlines)
+        try:
+            while crossed:
+                outgoing = crossed.popleft()
+                if outgoing.withdrawn:
+                    self._tell(outgoing, TransportLost("withdrawn before it was sent"))
+                    continue
+                self._count = number = self._count + 1
+                table[number] = entry = _Entry(number, outgoing, now + outgoing.timeout)
+                topic = outgoing.topic
+                lanes = self._lanes.get(topic)
+                if lanes is not None:
+                    lane = lanes.found.get(outgoing.key) or lanes.of(outgoing.key)
+                    lane.waiting.append(entry)
+                    if not lane.busy and lane not in ready:
+                        self._offer(lane)
+                    continue
+                waiting = self._unplaced.get(topic)
+                if waiting is not None:
+                    waiting.append(entry)
+                else:
+                    self._unplaced[topic] = deque((entry,))
+                    self._start(self._find_partitions, topic)
+        finally:  # also for the one that could not be taken to its end
+            if table:
+                self._empty.clear()
+                if not self._watched:
+                    self._watched = True
+                    self._loop.call_later(DEADLINES_EVERY, self._look_at_deadlines)
 
     async def wait_empty(self) -> None:
         """Wait until every event has its outcome."""

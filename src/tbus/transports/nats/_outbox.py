@@ -102,20 +102,22 @@ class Outbox:
         """Take events to be published, all that there are."""
         now = self._loop.time()
         entries = self._entries
-        while crossed:
-            outgoing = crossed.popleft()
-            if outgoing.withdrawn:
-                self._tell((outgoing, TransportLost("withdrawn before it was sent")))
-                continue
-            self._count = number = self._count + 1
-            entries[number] = entry = _Entry(number, outgoing, now + outgoing.timeout)
-            if self._ready:
-                self._send(entry)
-        if entries:
-            self._empty.clear()
-            if not self._watched:
-                self._watched = True
-                self._loop.call_later(DEADLINES_EVERY, self._look_at_deadlines)
+        try:
+            while crossed:
+                outgoing = crossed.popleft()
+                if outgoing.withdrawn:
+                    self._tell((outgoing, TransportLost("withdrawn before it was sent")))
+                    continue
+                self._count = number = self._count + 1
+                entries[number] = entry = _Entry(number, outgoing, now + outgoing.timeout)
+                if self._ready:
+                    self._send(entry)
+        finally:  # also for the one that could not be taken to its end
+            if entries:
+                self._empty.clear()
+                if not self._watched:
+                    self._watched = True
+                    self._loop.call_later(DEADLINES_EVERY, self._look_at_deadlines)
 
     async def wait_empty(self) -> None:
         """Wait until every event has its outcome."""
