@@ -10,11 +10,12 @@ from aiokafka.protocol.fetch import FetchRequest_v11
 from tbus import TopicOptions, open_bus
 from tbus._errors import BusError, MessagesLost
 from tbus.testing.conformance._kit import Gate, Seen, publish_pairs, raising
-from tbus.transports.kafka._fetch_sessions import BEGIN, Asked, FetchSession, Topics
+from tbus.transports.kafka._fetch_sessions import BEGIN, LAST, Asked, FetchSession, Topics
 from tests.brokers.kafka import KafkaCluster
 from tests.faults.kafka_kit import Traffic, delete_before, in_asyncio, member_of
 
 QUICK = {"session_timeout": 3.0, "rebalance_timeout": 4.0, "drain": 1.0}
+WRONG_EPOCH = 71
 LETTERS = "abcdefghijklmnopqrst"
 
 
@@ -50,6 +51,24 @@ def asking(monkeypatch):
 
     monkeypatch.setattr(FetchSession, "ask", note)
     return said
+
+
+async def knows_session(bootstrap: str, session: int) -> bool:
+    """Whether a broker keeps a session, which it says by what it finds wrong with a fetch."""
+
+    class Look:
+        def prepare(self, _versions: object) -> FetchRequest_v11:
+            return FetchRequest_v11(-1, 1, 0, 1, 0, session, LAST, [], [], "")
+
+    async def ask() -> bool:
+        async with AIOKafkaConsumer(bootstrap_servers=bootstrap) as consumer:
+            client = consumer._client
+            answers = [
+                await client.send(broker.nodeId, Look()) for broker in client.cluster.brokers()
+            ]
+            return any(answer.error_code == WRONG_EPOCH for answer in answers)
+
+    return await in_asyncio(ask)
 
 
 async def end_session(bootstrap: str, session: int) -> None:
@@ -118,6 +137,24 @@ async def test_a_broker_that_has_forgotten_a_session_is_told_everything(
                 await check(bus, topics[1:], seen)
                 await end_session(shared_kafka.bootstrap, session)
                 await check(bus, topics, seen)
+
+
+@pytest.mark.parametrize("group", ["readers", None])
+@pytest.mark.parametrize("closed", ["subscription", "bus"])
+async def test_a_broker_keeps_no_session_of_who_has_closed(
+    shared_kafka, topic, asking, group, closed
+):
+    with trio.fail_after(30):
+        async with open_bus(kafka(shared_kafka)) as bus:
+            subscription = await bus.subscribe(topic, Seen(), group=group)
+            session = await asking.wait_idle()
+            assert await knows_session(shared_kafka.bootstrap, session)
+            if closed == "subscription":
+                await subscription.close()
+                while await knows_session(shared_kafka.bootstrap, session):
+                    pass  # nobody waits for the broker to hear of it
+        while await knows_session(shared_kafka.bootstrap, session):
+            pass
 
 
 async def test_a_connection_that_is_cut_costs_nothing_but_a_session(shared_kafka, topic, asking):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from typing import Any, cast
 
 import pytest
+from aiokafka.client import ConnectionGroup
+from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v11, FetchResponse_v11
 from aiokafka.protocol.metadata import MetadataRequest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tbus.transports.kafka._fetch_requests import _held, shape_fetches
+from tbus.transports.kafka._fetch_requests import _held, end_sessions, shape_fetches
 
 KEY = FetchRequest.API_KEY
 NEWEST = 11
@@ -174,3 +177,52 @@ async def held_by(consumer: Any, request: FetchRequest) -> int:
     sent = FetchRequest_v11.decode(consumer.sent.prepare({KEY: (4, NEWEST)}).encode())
     held: int = sent.max_wait_time
     return held
+
+
+class Connection:
+    """Keeps what is written on it, and never has an answer."""
+
+    def __init__(self, *, is_open: bool = True, is_broken: bool = False) -> None:
+        self._is_open, self._is_broken = is_open, is_broken
+        self.written: list[Any] = []
+
+    def connected(self) -> bool:
+        return self._is_open
+
+    def send(self, request: Any) -> Any:
+        assert self._is_open
+        if self._is_broken:
+            raise KafkaConnectionError("no route to host")
+        self.written.append(FetchRequest_v11.decode(request.prepare({KEY: (4, NEWEST)}).encode()))
+        return self._wait()
+
+    async def _wait(self) -> None:
+        raise AssertionError("nobody waits")
+
+
+async def test_who_closes_ends_its_sessions_where_there_is_a_connection() -> None:
+    consumer = Connected(FetchResponse_v11(0, 0, 7, []))
+    sessions = shape_fetches(cast("Any", consumer))
+    request = FetchRequest(*ASKED, [("orders", [(0, 5, 100)])])
+    connections = {
+        1: Connection(is_broken=True),
+        2: Connection(is_open=False),
+        3: Connection(),
+        4: Connection(),
+    }
+    for _ in range(2):
+        await consumer.send(3, request)
+    for other in (1, 2, 5):  # as if these had given one as well
+        sessions[other] = copy.copy(sessions[3])
+    assert sessions[4].end() is None
+    admin: Any = Connection()
+    admin._client = admin
+    admin._conns = {(node, ConnectionGroup.DEFAULT): one for node, one in connections.items()}
+    end_sessions({node: sessions[node] for node in range(1, 6)}, admin)
+    (ending,) = connections[3].written
+    assert (ending.session_id, ending.session_epoch) == (7, -1)
+    assert (ending.max_wait_time, ending.topics, ending.forgotten_topics_data) == (0, [], [])
+    assert connections[4].written == []
+    await consumer.send(3, request)
+    last = FetchRequest_v11.decode(consumer.wire)
+    assert (last.session_id, last.session_epoch) == (0, -1)

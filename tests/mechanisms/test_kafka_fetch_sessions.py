@@ -193,3 +193,29 @@ def test_the_count_of_a_session_s_fetches_begins_anew_at_one():
     session = begun(ORDERS)
     session.answered(attrs.evolve(session.ask(ORDERS), epoch=LAST), 0, 7, nothing=True)
     assert session.ask(ORDERS).epoch == 1
+
+
+@pytest.mark.parametrize("under_way", [False, True], ids=["between fetches", "while one is held"])
+def test_who_closes_ends_the_session_and_begins_no_other(under_way):
+    session = begun(ORDERS)
+    asked = session.ask(ORDERS)
+    if not under_way:
+        session.answered(asked, 0, 7, nothing=True)
+    end = session.end()
+    assert end is not None
+    assert (end.session, end.epoch, *end.named, *end.forgotten) == (7, WHOLE)
+    if under_way:
+        session.answered(asked, 0, 7, nothing=True)
+    for _ in range(2):
+        asked = session.ask(ORDERS)
+        assert told(asked) == (0, WHOLE, ORDERS, [])
+        session.answered(asked, 0, 0, nothing=True)
+    assert session.end() is None
+
+
+def test_who_closes_without_a_session_has_nothing_to_say():
+    assert FetchSession().end() is None
+    refused = FetchSession()
+    for _ in range(2):
+        refused.answered(refused.ask(ORDERS), 0, 0, nothing=True)
+    assert refused.end() is None

@@ -16,7 +16,6 @@ from ..._marks import decode
 from ..._message import Receipt
 from ..._transport import Outgoing, PartitionLag
 from ._asking import ask
-from ._clients import leave_group
 from ._group import GroupMember
 from ._group_list import GroupList
 from ._link import Link
@@ -163,6 +162,7 @@ class Engine:
             consumer,
             self._options,
             self._config.source,
+            admin=self.link.admin,
             offsets=self._offsets,
             start=self._start,
         )
@@ -177,7 +177,7 @@ class Engine:
                     self._options,
                     self._config.source,
                     offsets=self._offsets,
-                    leave=partial(leave_group, self.link.admin),
+                    admin=self.link.admin,
                     start=self._start,
                     emit=self._emit,
                 )

@@ -19,9 +19,14 @@ import struct
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
+import attrs
 from aiokafka import AIOKafkaConsumer
+from aiokafka import errors as kafka
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import ConnectionGroup
 from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v11
 
 from ._fetch_repeats import Standing, can_tell
@@ -45,13 +50,16 @@ _UNKNOWN = -1
 _PRIVATE = {"_max_wait_ms", "_min_bytes", "_max_bytes", "_isolation_level", "_topics", "_rack_id"}
 
 
-def shape_fetches(consumer: AIOKafkaConsumer) -> None:
-    """Have a consumer fetch this way; one that is another one inside goes on in its own way."""
+def shape_fetches(consumer: AIOKafkaConsumer) -> defaultdict[Any, FetchSession]:
+    """Have a consumer fetch this way; one that is another one inside goes on in its own way.
+
+    Returns its sessions, by broker.
+    """
+    sessions: defaultdict[Any, FetchSession] = defaultdict(FetchSession)
     if not _PRIVATE.issubset(FetchRequest.__init__.__code__.co_names):
-        return
+        return sessions
     client: Any = consumer._client
     send: Callable[..., Awaitable[Any]] = client.send
-    sessions: defaultdict[Any, FetchSession] = defaultdict(FetchSession)
 
     repeats = can_tell(client)
 
@@ -82,6 +90,26 @@ def shape_fetches(consumer: AIOKafkaConsumer) -> None:
         return answer
 
     client.send = send_fetch
+    return sessions
+
+
+def end_sessions(sessions: Mapping[Any, FetchSession], admin: AIOKafkaAdminClient) -> None:
+    """Tell brokers that a consumer is being closed. It is written where there is a connection, and
+    nobody waits: a session that stays all the same is forgotten by its broker in two minutes.
+
+    Args:
+        admin: by whose connections. On the consumer's own a broker reads nothing while it holds a
+            fetch, and by then they are closed.
+    """
+    client: Any = admin._client
+    for node, session in sessions.items():
+        asked = session.end()
+        connection = client._conns.get((node, ConnectionGroup.DEFAULT))
+        if asked is None or connection is None or not connection.connected():
+            continue
+        with suppress(kafka.KafkaConnectionError):
+            # What it returns waits for the answer, which is nothing but that it was heard.
+            connection.send(_Ending(asked)).close()
 
 
 def _held(most: int, there: Sequence[float], now: float) -> int:
@@ -127,6 +155,17 @@ class _Fetch:
         error, session, nothing = answer.error_code, answer.session_id, not answer.topics
         self._session.answered(self._asked, error, session, nothing=nothing)
         return nothing and not error
+
+
+@attrs.frozen
+class _Ending:
+    """What a connection is asked to send, to a broker that has given a session."""
+
+    asked: Asked
+
+    def prepare(self, _: Mapping[int, tuple[int, int]]) -> _Encoded:
+        """In the form in which a session was asked for."""
+        return _Encoded((0, 0, 0, 0), self.asked, "")
 
 
 class _Encoded(FetchRequest_v11):  # type: ignore[misc]  # aiokafka has no types

@@ -16,6 +16,7 @@ Decides only; what is said goes over the wire in `_fetch_requests`. The laws:
    has been given partitions a moment ago, and may be given others, would leave sessions behind at
    the broker, which has 1000; one that is busy needs none.
 3. A broker that gives none is asked again with the next fetch for which that holds.
+4. Who closes says so, if there is a way to: a broker would keep the session for two minutes.
 
 Source: Kafka's protocol guide, Fetch; KIP-227. What the client knows of the end of a partition is
 as old as its last news, and what it throws away of an answer is not told again; here nobody looks.
@@ -73,6 +74,7 @@ class FetchSession:
         """To the broker, in a session."""
         self._refused = False
         """The broker had none to give when it was asked last."""
+        self._over = False
 
     def ask(self, topics: Topics) -> Asked:
         """What is to be said when this is wanted."""
@@ -107,7 +109,7 @@ class FetchSession:
             session: of which it tells.
             nothing: it has brought nothing.
         """
-        if error:
+        if error or self._over:
             return
         if asked.epoch > BEGIN:
             if session == asked.session:
@@ -118,6 +120,13 @@ class FetchSession:
         else:
             self._refused |= asked.epoch == BEGIN
             self._number, self._epoch = _NONE, BEGIN if nothing else WHOLE
+
+    def end(self) -> Asked | None:
+        """What is to be said when nothing is wanted any more; None if the broker keeps nothing, as
+        far as is known. No other session is begun."""
+        number, self._number, self._epoch = self._number, _NONE, WHOLE
+        self._over = True
+        return None if number == _NONE else Asked(number, WHOLE, ())
 
 
 def _numbers(partitions: Partitions) -> list[int]:

@@ -23,13 +23,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 import anyio
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka import errors as kafka
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
@@ -41,10 +42,10 @@ from ..._errors import TbusError
 from ..._events import Event, PartitionsAssigned, PartitionsRevoked, RetentionTook
 from ..._marks import Mark, decode
 from ..._suspects import Suspects
-from ._clients import client_options, close_client, start_client
+from ._clients import client_options, close_client, leave_group, start_client
 from ._committer import Committer
 from ._errors import LOST, describe, translated
-from ._fetch_requests import shape_fetches
+from ._fetch_requests import end_sessions, shape_fetches
 from ._fetching import LOOK_AGAIN, Fetching
 from ._offsets import Offsets
 from ._reading import read_answers
@@ -79,7 +80,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
 
     Args:
         offsets: asked where the group stands, and where partitions begin.
-        leave: tells the group that a consumer has left it.
+        admin: tells the group, and its brokers, that a consumer has left.
         start: starts a task in the loop's nursery.
     """
 
@@ -90,12 +91,12 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         name: str,
         *,
         offsets: Offsets,
-        leave: Callable[[AIOKafkaConsumer, str], Coroutine[Any, Any, None]],
+        admin: AIOKafkaAdminClient,
         start: Callable[..., None],
         emit: Callable[[Event], None],
     ) -> None:
         self.group = group
-        self._leave = leave
+        self._admin = admin
         self._options = options
         self._start = start
         self._emit = emit
@@ -136,7 +137,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             isolation_level="read_committed",
         )
         read_answers(self._client._client)
-        shape_fetches(self._client)
+        self._sessions = shape_fetches(self._client)
         self._fetching = Fetching(self._client, self._offsets, self.topics)
 
     async def _start_client(self) -> None:
@@ -287,10 +288,11 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         async with self._assigned:
             self._assigned.notify_all()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._leave, self._client, self.group)
+            tasks.start_soon(leave_group, self._admin, self._client, self.group)
             await self._close_client()
 
     async def _close_client(self) -> None:
+        end_sessions(self._sessions, self._admin)
         client = self._client
         what = f"the consumer of group {self.group!r}"
         await close_client(what, client.stop, client._client, CLOSE_WAIT)

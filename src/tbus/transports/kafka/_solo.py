@@ -11,13 +11,14 @@ from typing import Any
 import anyio
 from aiokafka import AIOKafkaConsumer
 from aiokafka import errors as kafka
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import TopicPartition
 
 from ..._config import KafkaOptions
 from ..._errors import TbusError
 from ._clients import client_options, close_client, start_client
 from ._errors import LOST, translated
-from ._fetch_requests import shape_fetches
+from ._fetch_requests import end_sessions, shape_fetches
 from ._fetching import LOOK_AGAIN, Fetching
 from ._offsets import Offsets
 from ._reading import read_answers
@@ -32,6 +33,7 @@ class SoloReader:
     """Reads every partition of one topic.
 
     Args:
+        admin: tells brokers that it is closed.
         offsets: asked where partitions begin and end.
         start: starts a task in the loop's nursery.
     """
@@ -42,6 +44,7 @@ class SoloReader:
         options: KafkaOptions,
         name: str,
         *,
+        admin: AIOKafkaAdminClient,
         offsets: Offsets,
         start: Callable[..., None],
     ) -> None:
@@ -57,7 +60,8 @@ class SoloReader:
             isolation_level="read_committed",
         )
         read_answers(self._client._client)
-        shape_fetches(self._client)
+        self._sessions = shape_fetches(self._client)
+        self._admin = admin
         self._offsets = offsets
         self._topics: dict[str, TopicConsumer] = {}
         self._fetching = Fetching(self._client, self._offsets, self._topics)
@@ -124,6 +128,7 @@ class SoloReader:
         """Stop reading."""
         self._fetching.stop()
         self._scope.cancel()
+        end_sessions(self._sessions, self._admin)
         await close_client(
             f"a consumer of topic {self.consumer.request.topic!r}",
             self._client.stop,
