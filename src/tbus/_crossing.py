@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from ._bridge import Bridge
+from ._errors import BusClosed, TransportLost
+from ._transport import Outgoing
 
 T = TypeVar("T")
 
@@ -87,6 +89,55 @@ class Crossing(_Way[T]):
         while self._crossed:
             left.append(self._crossed.popleft())
         return left
+
+
+class Outbox(Protocol):
+    """Publishes in flight, in the loop."""
+
+    def take(self, crossed: deque[Outgoing], /) -> None:
+        """Take events to be published, all that there are."""
+
+    def abandon(self) -> None:
+        """Give every event that has no outcome the one that is true now. Also called when the loop
+        has ended, and more than once."""
+
+    async def wait_empty(self) -> None:
+        """Wait until every event has its outcome."""
+
+
+class Published(Crossing[Outgoing]):
+    """What the program publishes: each event has an outcome, whenever the loop ends.
+
+    Args:
+        bridge: into whose loop.
+        outbox: takes it there.
+    """
+
+    __slots__ = ("_outbox",)
+
+    def __init__(self, bridge: Bridge, outbox: Outbox) -> None:
+        super().__init__(bridge, outbox.take)
+        self._outbox = outbox
+        bridge.at_end.append(self._tell_left)
+
+    async def flush(self) -> None:
+        """Wait until every event taken has its outcome."""
+        try:
+            await self._bridge.call(self._outbox.wait_empty)
+        except BusClosed:
+            pass  # its loop has ended: `abandon` tells what is left
+
+    def abandon(self) -> None:
+        """Give every event that has no outcome yet the one that is true now."""
+        if not self._bridge.submit_if_open(self._outbox.abandon):
+            self._tell_left()
+
+    def _tell_left(self) -> None:
+        """The same when the loop has ended, and nobody else is there; also for what `abandon` has
+        submitted in its last moments."""
+        self._outbox.abandon()
+        for outgoing in self.take_back():
+            outgoing.on_outcome(outgoing, TransportLost("the bus ended before it was sent"))
 
 
 class WayBack(_Way[T]):

@@ -11,7 +11,7 @@ import anyio
 
 from ..._bridge import Bridge, open_bridge
 from ..._config import BusConfig
-from ..._crossing import Crossing
+from ..._crossing import Published
 from ..._errors import BusClosed, ConfigurationError, ConsumerGone, TbusError, TransportLost
 from ..._message import Receipt
 from ..._topic import Strategy, TopicOptions
@@ -50,29 +50,11 @@ class KafkaTransport:
         self._knows_ends = knows_ends
         self._opened = bridge.runtime.clock()
         self._feeds: set[KafkaFeed] = set()
-        self._crossing = Crossing(bridge, engine.outbox.take)
-        bridge.at_end.append(self._tell_left)
-        # Its own method, which is one call less for each event.
-        self.send_nowait: Callable[[Outgoing], None] = self._crossing.send
-
-    async def flush(self) -> None:
-        """Wait until every event taken has its outcome."""
-        try:
-            await self._bridge.call(self._engine.outbox.wait_empty)
-        except BusClosed:
-            pass  # its loop has ended: `abandon` tells what is left
-
-    def abandon(self) -> None:
-        """Give every event that has no outcome yet the one that is true now."""
-        if not self._bridge.submit_if_open(self._engine.outbox.abandon):
-            self._tell_left()
-
-    def _tell_left(self) -> None:
-        """The same when the loop has ended, and nobody else is there; also for what `abandon` has
-        submitted in its last moments."""
-        self._engine.outbox.abandon()
-        for outgoing in self._crossing.take_back():
-            outgoing.on_outcome(outgoing, TransportLost("the bus ended before it was sent"))
+        published = Published(bridge, engine.outbox)
+        # Its own methods, which is one call less for each event.
+        self.send_nowait: Callable[[Outgoing], None] = published.send
+        self.flush = published.flush
+        self.abandon = published.abandon
 
     async def open_feed(self, request: FeedRequest) -> KafkaFeed:
         """Join the group, or read all partitions."""
