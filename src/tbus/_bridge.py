@@ -13,7 +13,8 @@ loop is. Its laws:
 3. **In order.** What `submit` takes runs in the loop in order; the same for `post`.
 4. **Never silent.** An exception in a crossed call, or in a task of the loop's nursery, ends
    the bridge: `wait_failed` raises it in the program, and `open_bridge` what has come too late
-   for that. If another exception leaves the block, it goes into the log instead.
+   for that. If another exception leaves the block, it goes into the log instead; so does
+   what a task raises because it is cancelled at the end.
 5. **Fair.** While a loop is busy it polls its selector without waiting, which gives the
    interpreter away and takes it back before the other thread has woken: measured, the
    other side then waits for seconds. So each side, while busy, really sleeps for some
@@ -171,6 +172,10 @@ class Bridge:
         """The loop has ended: nothing crosses any more."""
         self._stopping: asyncio.Event | None = None
         self._stop_asked = False
+        self._served = False
+        """The loop went on until it was asked to end: no task had failed by then."""
+        self._stopped = False
+        """It is being stopped under a task."""
         self._begun = False
         # Crossed calls run in the context of the loop's main task, for anyio knows by it
         # which loop it is in.
@@ -304,6 +309,7 @@ class Bridge:
             # The loop's own shutdown runs the loop again, and a stubborn task holds that
             # one as well: stop it until it is closed.
             logger.warning("a client's task does not end when cancelled: stopping its loop")
+            self._stopped = True
             stubborn = not await self._ends_within(0.05, self.loop.stop)
         self._thread.join()
         self.ended = True
@@ -452,9 +458,13 @@ class Bridge:
         self.ended = True
         self._finished.set()
         self._ready.set()
-        if error is not None and not self._stop_asked:
-            while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-                error = error.exceptions[0]
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        if error is None or (self._stopped and isinstance(error, RuntimeError)):
+            return  # asyncio's own, of a loop that was stopped under a task
+        if self._served:
+            logger.warning("a client's task has failed when cancelled", exc_info=error)
+        else:
             self._fail(error)
 
     async def _serve(self) -> None:
@@ -463,6 +473,7 @@ class Bridge:
         async with anyio.create_task_group() as self.nursery:
             self.post(self._ready.set)
             await self._stopping.wait()
+            self._served = True
             self.nursery.cancel_scope.cancel()
 
 

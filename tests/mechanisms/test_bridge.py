@@ -556,6 +556,45 @@ async def test_a_failure_at_the_very_end_hides_no_cancellation_that_leaves_the_b
     assert untold(caplog) == ["Broken('at the very end')"]
 
 
+@pytest.mark.asyncio_too
+async def test_a_task_that_failed_while_the_block_was_being_left_is_told() -> None:
+    async def fail() -> None:
+        raise Broken("just before")
+
+    async def linger() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            bridge.post(failed.set)
+            assert bridge._stopping is not None
+            with anyio.CancelScope(shield=True):
+                await bridge._stopping.wait()
+
+    failed = anyio.Event()
+    with pytest.raises(Broken, match="just before"):  # noqa: PT012 - the block is what is tested
+        async with open_bridge() as bridge:
+            await in_loop(bridge, lambda: bridge.start(linger))
+            await in_loop(bridge, lambda: bridge.start(fail))
+            await failed.wait()
+    assert_nothing_is_left(bridge)
+
+
+@pytest.mark.asyncio_too
+async def test_a_task_that_fails_because_it_is_cancelled_at_the_end_is_told_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fail() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise Broken("cancelled")
+
+    async with open_bridge() as bridge:
+        await in_loop(bridge, lambda: bridge.start(fail))
+        await in_loop(bridge)
+    assert untold(caplog) == ["Broken('cancelled')"]
+
+
 async def test_a_call_made_after_the_loop_has_failed_ends_with_the_bridge(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
