@@ -62,7 +62,7 @@ async def open_backend(config: BusConfig, emit: Emit) -> AsyncIterator[Backend]:
         try:
             from .transports.nats import open_nats  # noqa: PLC0415 - optional, see above
         except ModuleNotFoundError as error:
-            raise _missing(error, "nats") from error
+            raise _missing(error, config) from error
         if config.embedded:
             from .servers import open_nats_server  # noqa: PLC0415 - optional, see above
 
@@ -80,7 +80,7 @@ async def open_backend(config: BusConfig, emit: Emit) -> AsyncIterator[Backend]:
         try:
             from .transports.kafka import open_kafka  # noqa: PLC0415 - optional, see above
         except ModuleNotFoundError as error:
-            raise _missing(error, "kafka") from error
+            raise _missing(error, config) from error
         if config.embedded:
             from .servers import open_kafka_server  # noqa: PLC0415 - optional, see above
 
@@ -111,9 +111,12 @@ def _pointed_at(config: BusConfig, server: NatsServer) -> BusConfig:
     )
 
 
-def _missing(error: ModuleNotFoundError, extra: str) -> Exception:
+def _missing(error: ModuleNotFoundError, config: BusConfig) -> Exception:
     if error.name is not None and error.name.startswith("tbus"):
         return error
+    extra = "embedded" if config.embedded else config.backend  # which has all that it needs
     return ConfigurationError(
-        f"{error.name} is not installed: pip install 'tbus[{extra}]'", field="where", value=extra
+        f"{error.name} is not installed: pip install 'tbus[{extra}]'",
+        field="where",
+        value=f"{config.backend}{'+embedded' if config.embedded else ''}://",
     )
