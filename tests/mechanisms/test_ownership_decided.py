@@ -5,12 +5,14 @@ None but that it is sooner done: whatever happens, it does what it would have do
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
 
 import pytest
 
-from tbus._ownership import Effect, Member, Put, Stored
+from tbus._ownership import Answer, Effect, Member, Put, Stored
+from tbus._ownership._member import EMPTY
 from tests.mechanisms import ownership_kit
 from tests.mechanisms.ownership_kit import Network, World
 
@@ -20,15 +22,25 @@ class Compared(Member):
 
     short = 0
 
-    def _act(self, now: float, effects: list[Effect]) -> list[Effect]:
+    def wake(self, now: float) -> list[Effect]:
+        return self._both(Member.wake, now)
+
+    def answered(self, now: float, request: int, answer: Answer) -> list[Effect]:
+        return self._both(Member.answered, now, request, answer)
+
+    def noticed(self, now: float, key: str, revision: int, value: bytes | None) -> list[Effect]:
+        return self._both(Member.noticed, now, key, revision, value)
+
+    def _both(self, tell: Callable[..., list[Effect]], *news: object) -> list[Effect]:
         if not self._is_decided:
-            return super()._act(now, effects)
-        thorough = deepcopy(self)
+            return tell(self, *news)
+        thorough = deepcopy(self, {id(EMPTY): EMPTY})  # which is known by its identity
         thorough._is_decided = False
-        expected = Member._act(thorough, now, list(effects))
-        found = super()._act(now, effects)
+        expected = tell(thorough, *news)
+        found = tell(self, *news)
         assert found == expected
         assert self.wake_at == thorough.wake_at
+        assert self.lease_until == thorough.lease_until
         assert self.holdings == thorough.holdings
         Compared.short += 1
         return found

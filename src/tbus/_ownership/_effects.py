@@ -1,14 +1,17 @@
-"""What a member wants done, and what the bucket answers. Values without behaviour."""
+"""What a member wants done, and what the bucket answers. Values without behaviour.
+
+Those that every heartbeat makes are of the kind that is made fastest.
+"""
 
 from __future__ import annotations
 
 import attrs
+import msgspec
 
 # Questions to the bucket
 
 
-@attrs.frozen
-class Put:
+class Put(msgspec.Struct, frozen=True):
     """Store `value` under `key` if the key's revision is `revision`; 0: if it has none."""
 
     request: int
@@ -84,8 +87,7 @@ Effect = Put | Get | Delete | Take | Drain | Drop | Left
 # Answers to `Put` and `Get`. Where none came, or it is not known what became of it: say nothing.
 
 
-@attrs.frozen
-class Stored:
+class Stored(msgspec.Struct, frozen=True):
     """A `Put` was stored at this revision."""
 
     revision: int

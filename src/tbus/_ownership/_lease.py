@@ -64,8 +64,9 @@ class Lease:
     def send(self, now: float, request: int) -> None:
         """A heartbeat is sent now, at `revision`."""
         # An older one could not prolong the lease any more. (A broker may be gone for days.)
-        first = now - self._timing.lease
-        self._sent = {one: at for one, at in self._sent.items() if at[0] > first}
+        if self._sent:
+            first = now - self._timing.lease
+            self._sent = {one: at for one, at in self._sent.items() if at[0] > first}
         self._sent[request] = (now, self.revision, self.beat)
         self.beat += 1
         self.due = now + self._timing.answer
@@ -85,10 +86,12 @@ class Lease:
             self._stored = beat
             self.revision = revision
             self.is_unsure = False
-            self.until = max(self.until, sent + self._timing.lease)
-            self.due = self._timing.next_heartbeat(sent, self._phase)
+            timing = self._timing
+            self.until = max(self.until, sent + timing.lease)
+            self.due = timing.next_heartbeat(sent, self._phase)
             # None that was sent at an older revision can be stored any more.
-            self._sent = {one: at for one, at in self._sent.items() if at[1] >= revision}
+            if self._sent:
+                self._sent = {one: at for one, at in self._sent.items() if at[1] >= revision}
 
     def refused(self, request: int, now: float) -> None:
         """A heartbeat was refused: somebody else wrote, or an answer was lost."""

@@ -209,8 +209,12 @@ class GroupBucket:
 
     def put(self, asked: Put) -> None:
         """Store a value, if the key has still that revision."""
-        headers = f"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: {asked.revision}\r\n\r\n"
-        self._send(self._prefix + asked.key, asked.value, f"p{asked.request}", headers.encode())
+        if self._session is not None:
+            headers = f"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: {asked.revision}\r\n\r\n"
+            size = len(headers)  # `publish_command` in one piece: heartbeats are all that idles
+            to = f"{self._prefix}{asked.key} {self._inbox}p{asked.request}"
+            start = f"HPUB {to} {size} {size + len(asked.value)}\r\n{headers}"
+            self._session.write(b"%b%b\r\n" % (start.encode(), asked.value))
 
     def get(self, asked: Get) -> None:
         """Read what stands under a key."""
@@ -223,10 +227,10 @@ class GroupBucket:
             f"{API}.STREAM.MSG.DELETE.{BUCKET}", json.dumps({"seq": asked.revision}).encode()
         )
 
-    def _send(self, subject: str, payload: bytes, token: str = "", headers: bytes = b"") -> None:
+    def _send(self, subject: str, payload: bytes, token: str = "") -> None:
         if self._session is not None:
             reply = self._inbox + token if token else ""
-            self._session.write(publish_command(subject, payload, reply=reply, headers=headers))
+            self._session.write(publish_command(subject, payload, reply=reply))
 
     def _on_reply(self, subject: bytes, _: bytes, data: bytes, __: bytes | None) -> None:
         if not data:
@@ -253,7 +257,7 @@ class GroupBucket:
         if not reply:
             return  # a heartbeat, or a status
         gone = headers is not None and _OPERATION in headers
-        revision = int(reply.split(b".")[-4])
+        revision = int(reply.rsplit(b".", 4)[1])
         self._on_news(subject[len(self._prefix) :].decode(), revision, None if gone else data)
 
     # What a partition's consumer needs while it is made anew

@@ -22,6 +22,7 @@ from ..._errors import TbusError
 from ..._ownership import (
     Answer,
     Delete,
+    Document,
     Drain,
     Drop,
     Effect,
@@ -101,6 +102,8 @@ class Membership:
         self._shares = shares
         self._meet = meet
         self._met: tuple[str, ...] = ()
+        self._seen: Document | None = None
+        """The last one that was looked at for who is in it."""
         self._fail = fail
         self._alarms = alarms
         self._wakes = inf
@@ -219,7 +222,7 @@ class Membership:
     # Effects
 
     def _perform(self, effects: list[Effect]) -> None:
-        bucket = self.bucket
+        member, bucket = self._member, self.bucket
         shares: list[Take | Drain | Drop] = []
         for effect in effects:
             if isinstance(effect, Put):
@@ -232,11 +235,17 @@ class Membership:
                 self._left.set()
             else:
                 shares.append(effect)
-        self.lease.until = self._member.lease_until
-        self._wake_at(self._member.wake_at)
+        self.lease.until = member.lease_until
+        if member.wake_at != self._wakes:
+            self._wake_at(member.wake_at)
         if shares:
             self._perform_shares(shares)
-        members = self._member.document.members
+        document = member.document
+        if document is not self._seen:
+            self._seen = document
+            self._look_who_is_here(document.members)
+
+    def _look_who_is_here(self, members: tuple[str, ...]) -> None:
         if self._member.id in members:
             self._joined.set()
             if members != self._met:
