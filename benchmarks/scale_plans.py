@@ -89,7 +89,7 @@ AXES: Mapping[str, Axis] = {
             " number; with few of them it is blurred by what the process takes once. CPU while idle"
             " rises in a line over NATS, where a group keeps a lease for every topic and renews it"
             " every 1.1 s, those of a process together. Over Kafka most of it is one fetch for all"
-            " topics, four times a second, which names none that is idle; what grows is the look,"
+            " topics, twice a second, which names none that is idle; what grows is the look,"
             " every three seconds, whether all of them are still there. CPU by message bends up"
             " where so many topics share the messages that only a few come at once: a batch costs"
             " the same, whether it holds one message or five hundred.",

@@ -229,7 +229,8 @@ class KafkaOptions:
             than `rebalance_timeout`.
         commit_interval: seconds between commits, at most.
         commit_count: settled messages after which a commit does not wait for that.
-        fetch_wait: seconds for which the broker holds a question when there is nothing new.
+        fetch_wait: seconds for which the broker holds a question when there is nothing new; twice
+            as long, but 0.5 s at most, after eight that brought nothing of any partition.
         assignor: who gets which partition: "sticky" moves few of them.
         instance: a name of this process that stays through restarts: the group then waits for
             it, up to `session_timeout`, and nothing moves (static membership).

@@ -15,7 +15,7 @@ from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v11, FetchRespons
 from aiokafka.protocol.metadata import MetadataResponse_v1
 from aiokafka.structs import TopicPartition
 
-from tbus.transports.kafka._fetch_requests import BRIEFLY, shape_fetches
+from tbus.transports.kafka._fetch_requests import BRIEFLY, LONGEST, QUIET, shape_fetches
 
 HERE, ELSEWHERE = 3, 4
 A, B, HELD_BACK, FAR = (TopicPartition("t", number) for number in range(4))
@@ -66,10 +66,14 @@ class Client:
             self._records.clear()  # what was there was taken meanwhile
         if len(self.sent) == 2:
             self.meanwhile(self)
-        return self.answers[len(self.sent) - 1] if len(self.sent) <= OFTEN else SOMETHING
+        return (
+            self.answers[len(self.sent) - 1] if len(self.sent) <= len(self.answers) else SOMETHING
+        )
 
-    async def fetch(self, *parts: tuple[int, int, int]) -> tuple[Any, FetchResponse_v11]:
-        request = FetchRequest(WAIT, 1, 100, 1, [("t", list(parts or [(0, 5, 9), (1, 5, 9)]))])
+    async def fetch(
+        self, *parts: tuple[int, int, int], wait: int = WAIT
+    ) -> tuple[Any, FetchResponse_v11]:
+        request = FetchRequest(wait, 1, 100, 1, [("t", list(parts or [(0, 5, 9), (1, 5, 9)]))])
         return request, await self.send(HERE, request)
 
 
@@ -155,5 +159,40 @@ def test_only_the_first_fetch_is_held_briefly_for_what_was_there():
         begin, *others = client.sent[1:]  # which is not held at all
         assert begin.max_wait_time == BRIEFLY
         assert {one.max_wait_time for one in others} == {WAIT}
+
+    in_a_loop(check)
+
+
+def test_after_a_while_in_which_nothing_came_of_all_a_broker_leads_it_holds_fetches_longer():
+    async def held(wait: int, *parts: tuple[int, int, int]) -> list[int]:
+        client = Client()
+        client.answers = [NOTHING] * (QUIET + 3)
+        await client.fetch(*parts, wait=wait)
+        return [one.max_wait_time for one in client.sent if one.max_wait_time != BRIEFLY]
+
+    async def check(_: Client) -> None:
+        everything = [(number, 5, 9) for number in range(2)]
+        assert set(await held(WAIT)) == {WAIT}  # one is held back, and may be wanted at any time
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(SubscriptionState, "pause", lambda *_: None)
+            everything.append((2, 5, 9))
+            first, *later = [await held(WAIT, *everything), await held(100, *everything)]
+            assert first == [WAIT] * (QUIET - 1) + [LONGEST] * 4
+            assert later == [[100] * (QUIET - 1) + [200] * 4]
+            assert set(await held(2 * LONGEST, *everything)) == {2 * LONGEST}
+
+    in_a_loop(check)
+
+
+def test_what_comes_has_the_next_fetch_held_as_before():
+    async def check(client: Client) -> None:
+        client.states.resume(HELD_BACK)
+        client.answers = [NOTHING] * (QUIET + 3)
+        parts = [(number, 5, 9) for number in range(3)]
+        await client.fetch(*parts)
+        assert client.sent[-1].max_wait_time == LONGEST
+        client.answers += [SOMETHING, NOTHING]
+        await client.fetch(*parts)
+        assert client.sent[-1].max_wait_time == WAIT
 
     in_a_loop(check)

@@ -54,6 +54,9 @@ class Standing:
             else:
                 self._unwanted.append(state)
         self._is_whole = len(self._wanted) == len(asked)
+        self.is_all = not self._unwanted
+        """Nothing that the broker leads is left out, so only another assignment could wait for the
+        end of the fetch."""
 
     def holds(self) -> bool:
         """Whether it would want the same now."""

@@ -6,6 +6,10 @@ something comes, would hold up a busy one of the same broker that has run dry me
 idle topic took a fifth of a busy one's rate). It is held only for a share of the time for which
 what is there has lasted already.
 
+Where nothing comes of any partition that a broker leads, its fetches are held longer after a while:
+what a fetch and its answer cost is most of what an idle reader does, and something that comes ends
+it at once. Late is then only what is not in it: partitions that are assigned meanwhile.
+
 A client's fetch names every partition that is read, several times a second while nothing comes,
 and each number of it is encoded by calls of calls. Here what the broker knows already is left out
 (`_fetch_sessions`), and a topic is one `pack`. Only the newest form that the client knows is
@@ -34,6 +38,12 @@ from ._fetch_sessions import Asked, FetchSession
 
 HELD = 0.1
 """The share. A partition that runs dry is late by this much of the time that it took, at most."""
+
+QUIET = 8
+"""Fetches in a row that brought nothing, after which they are held twice as long."""
+
+LONGEST = 500
+"""Milliseconds for which those are held at most, unless all are to be held longer."""
 
 BRIEFLY = 1
 """Milliseconds for which a broker may hold a fetch that begins a session."""
@@ -75,6 +85,7 @@ def shape_fetches(consumer: AIOKafkaConsumer) -> defaultdict[Any, FetchSession]:
         most, wanted = request._max_wait_ms, request._topics
         request._max_wait_ms = _held(most, there, time.monotonic())
         standing: Standing | None = None
+        in_vain = 0
         while True:
             fetch = _Fetch(request, sessions[node_id])
             answer = await send(node_id, fetch, **options)
@@ -83,7 +94,9 @@ def shape_fetches(consumer: AIOKafkaConsumer) -> defaultdict[Any, FetchSession]:
             standing = standing or Standing(fetcher, client.cluster, node_id, wanted)
             if not standing.holds():
                 break
-            request._max_wait_ms = most
+            in_vain += 1
+            is_quiet = in_vain >= QUIET and standing.is_all
+            request._max_wait_ms = max(most, min(2 * most, LONGEST)) if is_quiet else most
         # The client would look up all that it had asked for, one by one.
         told = {topic for topic, _ in answer.topics}
         request._topics = [one for one in wanted if one[0] in told] if told else []
