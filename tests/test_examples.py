@@ -41,6 +41,10 @@ def test_pulled_messages_come_in_order() -> None:
     ]
 
 
+def test_a_publisher_tells_what_became_of_each_event() -> None:
+    assert run("outcomes.py").splitlines() == ["event-1 0:1", "event-2 0:2", "event-3 0:3"]
+
+
 def test_a_dead_letter_goes_back() -> None:
     failed, handled = run("dead_letters.py").splitlines()
     assert failed == "order-1 failed 2 times: KeyError: 'coffee' (attempt 2 of 2)"

@@ -452,8 +452,14 @@ class PipelinedPublisher:
 
     @property
     def outcomes(self) -> AsyncIterator[PublishOutcome]:
-        """Every outcome from now on. Failures are kept until they are read; of successes, no
-        more than `max_in_flight` wait for a slow reader, the others are only counted."""
+        """Every outcome from when this is first asked for. Read it in a task beside the one that
+        sends: it ends only when the publisher has been left and all is known, so a loop over it
+        inside the publisher's block waits for ever.
+
+        Failures are kept until they are read; of successes, no more than `max_in_flight` wait
+        for a slow reader, the others are only counted (`statistics`). A reader that is cancelled
+        has taken nothing that it did not return.
+        """
         if self._successes is None:
             self._successes = deque()
         return _Outcomes(self)
