@@ -86,7 +86,12 @@ class Health:
 
 
 class Bus:
-    """An open bus; made by `open_bus`."""
+    """An open bus; made by `open_bus`.
+
+    It belongs to the event loop that it was opened in. A call from another loop, or from a thread
+    without one, raises RuntimeError before anything is sent; a worker thread of this loop goes
+    by `anyio.from_thread.run`. `health` and `census` only look, and may be called anywhere.
+    """
 
     def __init__(
         self,
@@ -100,6 +105,7 @@ class Bus:
         self.config = config
         self.transport = transport
         self._runtime = runtime
+        self._check_here = runtime.check_here
         self._nursery = nursery
         self._hub = hub
         self._held = held
@@ -156,6 +162,7 @@ class Bus:
             BusClosed: the bus has ended, or is ending and this is no handler.
         """
         self._may_send()
+        self._check_here()
         return await self._publisher.publish(topic, body, key, headers, id, timeout)
 
     @asynccontextmanager
@@ -172,6 +179,7 @@ class Bus:
         """
         check_count("max_in_flight", max_in_flight)
         self._may_send()
+        self._check_here()  # and not for every `send`
         async with PipelinedPublisher(self._publisher, max_in_flight, self._may_send) as publisher:
             yield publisher
 
@@ -269,7 +277,7 @@ class Bus:
         )  # fmt: skip
         source.attach(intake)
         self._start("pull loop", topic, intake.run)
-        return Subscription(source, partial(self._readers.close_source, source))
+        return Subscription(source, partial(self._readers.close_source, source), self._check_here)
 
     @asynccontextmanager
     async def open_messages(
@@ -400,13 +408,14 @@ class Bus:
                 original or of the record.
             BusClosed: as for `publish`.
         """
+        self._may_send()
+        self._check_here()
         if not isinstance(letter, DeadLetter):
             raise ConfigurationError(
                 "it is a DeadLetter, from open_dead_letters", field="letter", value=letter
             )
         if to is not None:
             check_topic(to)
-        self._may_send()
         return await self._graveyard.redrive(letter, to)
 
     # Topics
@@ -462,6 +471,7 @@ class Bus:
         Raises:
             TransportLost: none came within `timeout` seconds.
         """
+        self._check_here()
         with self._runtime.open_scope() as scope:
             scope.deadline = self._runtime.clock() + timeout
             return await self.transport.ping()
@@ -510,7 +520,9 @@ class Bus:
         Args:
             buffer: events that wait for a slow reader; then it sees `EventsMissed`.
         """
-        with self._hub.open(check_count("buffer", buffer)) as reader:
+        check_count("buffer", buffer)
+        self._check_here()
+        with self._hub.open(buffer) as reader:
             yield reader
 
     # Inside
@@ -525,6 +537,7 @@ class Bus:
     def _may_subscribe(self) -> None:
         if self._ending:
             raise BusClosed("this bus has ended, or is ending; open another one")
+        self._check_here()
 
     def _start(
         self, role: str, topic: str | None, function: Callable[..., Awaitable[None]], *args: Any

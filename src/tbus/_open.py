@@ -19,7 +19,7 @@ import anyio
 from ._backends import open_backend
 from ._bus import Bus
 from ._config import BusConfig
-from ._errors import BusError
+from ._errors import BusError, text_of
 from ._event_stream import EventHub
 from ._runtime import Runtime, current_runtime
 
@@ -111,9 +111,13 @@ def _raise_at_the_door(body_error: BaseException | None, causes: list[BaseExcept
             raise cause  # KeyboardInterrupt, SystemExit
     if body_error is not None:
         if causes:
-            texts = "; ".join(f"{type(cause).__name__}: {cause}" for cause in causes)
+            texts = "; ".join(f"{type(cause).__name__}: {_reason(cause)}" for cause in causes)
             body_error.add_note(f"tbus: the bus had failed, too: {texts}")
         raise body_error
     if causes:
         first = causes[0]
-        raise BusError(f"the bus has failed: {first}", causes) from first
+        raise BusError(f"the bus has failed: {_reason(first)}", causes) from first
+
+
+def _reason(cause: BaseException) -> str:
+    return text_of(cause) or repr(cause)  # an assertion, for one, says nothing

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager
+from threading import get_ident
 from typing import Any, Protocol, TypeVar
 
 import anyio
@@ -149,6 +150,38 @@ class _AsyncioAnswer:
         return self._result
 
 
+ELSEWHERE = (
+    "this bus belongs to another event loop, that of the block which opened it. Call it there: a"
+    " worker thread of that loop does so by anyio.from_thread.run(bus.publish, ...), or Trio's"
+    " from_thread; another loop, or thread, opens a bus of its own"
+)
+
+
+def _check_trio() -> Callable[[], None]:
+    # No run of Trio ends while a bus is open in it, and none begins inside another: so its thread
+    # says which run it is, in half the time that the run's token takes.
+    own = get_ident()
+
+    def check_here() -> None:
+        if get_ident() != own:
+            raise RuntimeError(ELSEWHERE)
+
+    return check_here
+
+
+def _check_asyncio(loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
+    # A loop may stop with a bus in it, and its thread run another one. `get_running_loop() is
+    # loop` would say so, too, but makes a system call up to Python 3.11.
+    own = get_ident()
+    is_running = loop.is_running
+
+    def check_here() -> None:
+        if get_ident() != own or not is_running():
+            raise RuntimeError(ELSEWHERE)
+
+    return check_here
+
+
 @attrs.frozen
 class Runtime:
     """The program's event loop, as the bus needs it.
@@ -157,6 +190,7 @@ class Runtime:
         name: "trio" or "asyncio".
         clock: seconds; virtual under Trio's `MockClock`.
         run_soon: callable from any thread: run a function in the loop, in order.
+        check_here: raises RuntimeError for a caller who runs in another loop, or in none.
         open_nursery: a nursery of the loop's own kind.
         open_scope: a cancel scope of the loop's own kind.
         one_shot: makes an event to wait for.
@@ -170,6 +204,7 @@ class Runtime:
     name: str
     clock: Callable[[], float]
     run_soon: Callable[[Callable[[], object]], object]
+    check_here: Callable[[], None]
     open_nursery: Callable[[], AbstractAsyncContextManager[Any]]
     open_scope: Callable[[], Scope]
     one_shot: Callable[[], OneShot]
@@ -188,6 +223,7 @@ def current_runtime() -> Runtime:
             # The clock itself: `trio.current_time` looks it up anew at every call.
             clock=trio.lowlevel.current_clock().current_time,
             run_soon=trio.lowlevel.current_trio_token().run_sync_soon,
+            check_here=_check_trio(),
             open_nursery=trio.open_nursery,
             open_scope=trio.CancelScope,
             one_shot=trio.Event,
@@ -202,6 +238,7 @@ def current_runtime() -> Runtime:
         name="asyncio",
         clock=loop.time,
         run_soon=lambda function: loop.call_soon_threadsafe(function),  # noqa: PLW0108 - its type
+        check_here=_check_asyncio(loop),
         open_nursery=anyio.create_task_group,
         open_scope=anyio.CancelScope,
         one_shot=asyncio.Event,

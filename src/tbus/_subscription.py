@@ -45,11 +45,17 @@ class Subscription:
         group: for whom, or None: for itself.
     """
 
-    def __init__(self, source: HandlerSource, close: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        source: HandlerSource,
+        close: Callable[[], Awaitable[None]],
+        check_here: Callable[[], None],
+    ) -> None:
         self.topic = source.topic
         self.group = source.group
         self._source = source
         self._close = close
+        self._check_here = check_here
 
     def __repr__(self) -> str:
         return f"<Subscription of {self.topic!r}, group {self.group!r}>"
@@ -62,6 +68,7 @@ class Subscription:
 
         Cancelled, the closing goes on all the same.
         """
+        self._check_here()
         await self._close()
 
     # Parked keys
@@ -91,6 +98,7 @@ class Subscription:
         """
         if not isinstance(key, str):
             raise ConfigurationError("a message's key, a string", field="key", value=key)
+        self._check_here()
         intake = self._source.intake
         if intake.options.order != "key":
             raise ConfigurationError(
@@ -107,6 +115,7 @@ class Subscription:
         Returns:
             False if it was not parked.
         """
+        self._check_here()
         return self._source.intake.keys.release(key)
 
     async def discard(self, key: str) -> int:
@@ -119,6 +128,7 @@ class Subscription:
         Returns:
             How many messages were settled.
         """
+        self._check_here()
         await anyio.lowlevel.checkpoint()
         return self._source.intake.keys.discard(key)
 

@@ -105,3 +105,10 @@ async def test_an_exception_of_the_body_goes_before_a_cancellation_that_came_wit
         async with open_bus():
             scope.cancel()
             raise KeyError
+
+
+@pytest.mark.asyncio_too
+async def test_a_failure_that_says_nothing_is_named_all_the_same() -> None:
+    with pytest.raises(BusError, match=r"the bus has failed: AssertionError\(\)"):
+        async with open_bus() as bus:
+            bus._fail(AssertionError())
