@@ -19,14 +19,28 @@ class PulledMessage(Message, eq=False, gc=True):
     retry policy decides, the exception goes on, and the message is yielded again later
     with its next attempt. After a cancellation it is yielded again with the same attempt, or
     given back if the reading ends.
+
+    Raises:
+        RuntimeError: on entering, what is being handled, was settled, or was given back as the
+            block of `open_messages`, or the bus, ended.
     """
 
     _messages: Messages | None = None
     _lane: Lane[Message] | None = None
+    _entered: bool = False
 
     async def __aenter__(self) -> PulledMessage:
         if self._lane is None:
             raise RuntimeError("this message has been settled: each is handled once")
+        if self._entered:
+            raise RuntimeError("this message is being handled already: enter it once")
+        assert self._messages is not None
+        if not self._messages.is_out(self._lane):
+            raise RuntimeError(
+                "this message was given back as the reading ended, and comes again for whoever"
+                " reads next: handle it inside the block of open_messages"
+            )
+        self._entered = True
         return self
 
     async def __aexit__(
@@ -90,6 +104,10 @@ class Messages:
         """Yield nothing more: the bus, or the block, ends."""
         self._ended = True
         self.on_ready()
+
+    def is_out(self, lane: Lane[Message]) -> bool:
+        """Whether its message was yielded, and neither settled nor given back."""
+        return lane in self._out
 
     def give_back(self) -> None:
         """What was yielded and not settled is nobody's any more."""

@@ -180,6 +180,34 @@ async def test_a_message_is_handled_once_for_each_time_it_is_yielded(
                 pass
 
 
+async def test_a_message_that_is_being_handled_is_not_entered_again(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_rig() as rig:
+        rig.give("a")
+        message = await anext(rig.messages)
+        async with message:
+            with pytest.raises(RuntimeError, match="is being handled already"):
+                async with message:
+                    raise AssertionError
+            assert rig.feed.settled == []
+        assert rig.feed.settled == [("a", DONE)]
+
+
+async def test_a_message_that_was_given_back_is_not_handled_any_more(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_rig() as rig:
+        rig.give("a")
+        message = await anext(rig.messages)
+        rig.messages.end()
+        rig.messages.give_back()
+        with pytest.raises(RuntimeError, match="was given back as the reading ended"):
+            async with message:
+                raise AssertionError
+        assert rig.feed.settled == []
+
+
 async def test_a_dead_letter_that_cannot_be_stored_is_tried_again_behind_the_scenes(
     autojump_clock: MockClock,
 ) -> None:
@@ -276,13 +304,11 @@ async def test_what_is_out_at_the_end_is_given_back_and_settles_nothing(
 ) -> None:
     async with open_rig() as rig:
         rig.give("a", "b")
-        message = await anext(rig.messages)
-        rig.messages.end()
-        rig.messages.give_back()
-        rig.intake.stop()
-        await rig.intake.wait_idle()
-        async with message:
-            pass
+        async with await anext(rig.messages):
+            rig.messages.end()
+            rig.messages.give_back()
+            rig.intake.stop()
+            await rig.intake.wait_idle()
         with pytest.raises(StopAsyncIteration):
             await anext(rig.messages)
         assert rig.feed.settled == []
