@@ -268,7 +268,7 @@ class Bus:
             TransportLost: the broker could not be reached in time.
             BusClosed: the bus is ending.
         """
-        check_handler(handler)
+        check_handler(handler, decode, takes_lists=batch is not None)
         kind = HandlerSource if batch is None else BatchSource
         source = kind(topic, group, handler, decode, timeout, self._pool)
         intake = await self._open_intake(

@@ -6,6 +6,8 @@ import inspect
 from datetime import datetime
 from typing import Any, get_args
 
+import msgspec
+
 from ._at_most_once import OnceIntake
 from ._batches import BatchIntake
 from ._config import BusConfig
@@ -101,15 +103,50 @@ def check_dead_letters(topic: str, group: str | None, dead_letter: Any, start: A
     return target
 
 
-def check_handler(handler: object) -> None:
-    """A handler is an async function, or an object that is called like one."""
+def check_handler(handler: object, decode: Any = None, *, takes_lists: bool = False) -> None:
+    """A handler is an async function, or an object that is called like one, and takes what it will
+    be called with. What it decodes into is a type that msgspec knows."""
+    message = "messages" if takes_lists else "message"
+    if decode is not None:
+        message = "pairs" if takes_lists else "event, message"
     is_plain = inspect.isfunction(handler) and not inspect.iscoroutinefunction(handler)
     if not callable(handler) or isinstance(handler, type) or is_plain:
         raise ConfigurationError(
-            "it must be an async function: async def handler(message)",
+            f"it must be an async function: async def handler({message})",
             field="handler",
             value=handler,
         )
+    _check_decode(decode)
+    try:
+        signature = inspect.signature(handler)
+    except (TypeError, ValueError):
+        return  # it does not say what it takes: some that are no Python functions do not
+    try:
+        signature.bind(*message.split(", "))
+    except TypeError as error:
+        given = "with" if decode is not None else "without"
+        lists = " and batch=" if takes_lists else ""
+        raise ConfigurationError(
+            f"{given} decode={lists} it is called as handler({message}), and it takes"
+            f" {signature}: {error}",
+            field="handler",
+            value=handler,
+        ) from None
+
+
+def _check_decode(decode: Any) -> None:
+    if decode is None:
+        return
+    try:
+        msgspec.json.Decoder(decode)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"a type that payloads can be decoded into, or None: {error}",
+            field="decode",
+            value=decode,
+        ) from None
+    except NameError:
+        return  # it names what is bound later: the first message will tell
 
 
 def check_options(options: Any) -> TopicOptions:
