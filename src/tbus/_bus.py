@@ -50,6 +50,7 @@ from ._requests import (
     check_dead_letters,
     check_handler,
     check_options,
+    check_seconds,
     check_subscription,
     intake_type,
 )
@@ -471,6 +472,7 @@ class Bus:
         Raises:
             TransportLost: none came within `timeout` seconds.
         """
+        check_seconds("timeout", timeout)
         self._check_here()
         with self._runtime.open_scope() as scope:
             scope.deadline = self._runtime.clock() + timeout

@@ -36,6 +36,9 @@ T = TypeVar("T")
 MAX_AGGREGATE_ID: Final = 256
 """Characters."""
 
+MAX_EVENT_ID: Final = 256
+"""Characters of one that is given to `Envelope.new`."""
+
 _INT64: Final = 2**63
 _SHOWN: Final = 100
 """Characters of a refused value that an error shows."""
@@ -219,7 +222,8 @@ class Envelope:
                 dataclass instances, Structs, dates, ...). `bytes` and `msgspec.Raw` are
                 taken as JSON already written, and checked to be some.
             event_version: 1 or more.
-            event_id: a new UUIDv7 by default.
+            event_id: 1 to 256 printable characters, as what is published may have for its id; a
+                new UUIDv7 by default. What others wrote is read whatever its length.
             timestamp: now, in UTC, by default; must have a zone.
             trace_id: of the trace it belongs to.
             correlation_id: of the exchange it belongs to.
@@ -230,9 +234,7 @@ class Envelope:
         """
         self = object.__new__(cls)
         fields = self.__dict__
-        fields["event_id"] = (
-            new_event_id() if event_id is None else _checked_text("event_id", event_id, blank=False)
-        )
+        fields["event_id"] = new_event_id() if event_id is None else _checked_own_id(event_id)
         fields["aggregate_id"] = _checked_aggregate_id(aggregate_id)
         fields["event_type"] = _checked_text("event_type", event_type, blank=False)
         fields["event_version"] = _checked_int("event_version", event_version, 1)
@@ -368,6 +370,18 @@ def _checked_text(name: str, value: str, *, blank: bool = True) -> str:
             value.encode()
         except UnicodeEncodeError:
             _refuse(name, value, "it has a lone surrogate, which UTF-8 cannot hold")
+    return value
+
+
+def _checked_own_id(value: str) -> str:
+    """An id that is given here: brokers carry it in a header. Those of others are what they are."""
+    value = _checked_text("event_id", value, blank=False)
+    if len(value) > MAX_EVENT_ID or not value.isprintable():
+        _refuse(
+            "event_id",
+            value,
+            f"it must be text of 1 to {MAX_EVENT_ID} printable characters, and has {len(value)}",
+        )
     return value
 
 

@@ -11,6 +11,7 @@ tell the bus what to do with the message.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -141,9 +142,33 @@ class BusError(TbusError):
 
 
 class RetryAfter(Exception):
-    """Raised by a handler: this attempt failed, try again after `seconds`."""
+    """Raised by a handler: this attempt failed, try again after `seconds`.
+
+    It uses up an attempt like any failure, and once they are used up the message goes to the
+    dead-letter topic, so nothing comes again for ever by accident. Meanwhile the key waits, and
+    other keys go on.
+
+    Args:
+        seconds: until then, for what stands at that time may have passed: less than 0 is at once.
+            More than ten years is ten years.
+        reason: told by events and dead letters.
+
+    Raises:
+        ConfigurationError: `seconds` is no finite number. In a handler that is a failed attempt
+            like any other, which says so.
+    """
 
     def __init__(self, seconds: float, reason: str = "") -> None:
+        if (
+            isinstance(seconds, bool)
+            or not isinstance(seconds, int | float)
+            or not (isinstance(seconds, int) or math.isfinite(seconds))
+        ):
+            raise ConfigurationError(
+                "give a finite number of seconds until the next attempt",
+                field="seconds",
+                value=seconds,
+            )
         super().__init__(reason or f"retry after {seconds} s")
         self.seconds = seconds
 

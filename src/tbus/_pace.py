@@ -33,8 +33,15 @@ DOWN = 0.8
 UP = 1.2
 
 
+# Defaults are made before anything is checked; what is no number is refused afterwards.
+
+
 def _tenth_of_a_second(rate: Rate) -> int:
-    return max(1, int(rate.per_second / 10))
+    return max(1, int(_tenth(rate)))
+
+
+def _tenth(rate: Rate) -> float:
+    return rate.per_second / 10 if is_number(rate.per_second) else 1.0
 
 
 @attrs.frozen
@@ -72,7 +79,7 @@ class AdaptiveRate(Rate):
     """
 
     least: float = attrs.field(
-        default=attrs.Factory(lambda rate: rate.per_second / 10, takes_self=True),
+        default=attrs.Factory(_tenth, takes_self=True),
         validator=number(above=0),
     )
     most: float = attrs.field(

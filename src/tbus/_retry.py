@@ -37,7 +37,7 @@ class Backoff:
     together does not come back together.
 
     Attributes:
-        initial: seconds after the first failure.
+        initial: seconds after the first failure; not more than `maximum`.
         factor: by which each delay is longer than the one before; 1 keeps it.
         maximum: seconds at which delays stop growing, before they are moved at random.
         jitter: 0 to 1; 0.1 moves a delay by up to a tenth of it, either way.
@@ -52,6 +52,15 @@ class Backoff:
     )
     maximum: float = attrs.field(default=30.0, validator=_seconds)
     jitter: float = attrs.field(default=0.1, validator=_check_number(0, 1, "a number from 0 to 1"))
+
+    def __attrs_post_init__(self) -> None:
+        if self.initial > self.maximum:
+            raise ConfigurationError(
+                f"the first delay is more than any may be, maximum={self.maximum}: raise that, or"
+                " begin with less",
+                field="initial",
+                value=self.initial,
+            )
 
     def delay(self, attempt: int, random: Callable[[], float]) -> float:
         """Seconds to wait after the given attempt failed.
@@ -94,7 +103,7 @@ class Retry(Backoff):
     """When a failed message is tried again, and when no more.
 
     Attributes:
-        initial: seconds after the first failure.
+        initial: seconds after the first failure; not more than `maximum`.
         factor: by which each delay is longer than the one before.
         maximum: seconds at which delays stop growing, before they are moved at random.
         jitter: 0 to 1, how far a delay is moved at random, either way.
@@ -174,8 +183,9 @@ def decide(
 
 
 def _wanted_seconds(error: RetryAfter) -> float | None:
-    """What the handler asked for, as a delay that can be kept: a negative one is 0, an
-    endless one is the longest there is; None where it is no number, so the policy decides."""
+    """What the handler asked for, as a delay that can be kept: a negative one is 0, one too
+    long is the longest there is; None where a subclass of its own has put no number there, so
+    the policy decides."""
     seconds: object = error.seconds
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds != seconds:
         return None

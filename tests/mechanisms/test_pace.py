@@ -211,3 +211,13 @@ def test_a_rate_can_stand_in_a_file(tmp_path: Any) -> None:
 def test_what_is_no_rate_is_refused_by_name(given: Any, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         BusConfig.load(publish_rate=given)
+
+
+@pytest.mark.parametrize("kind", [Rate, AdaptiveRate])
+@pytest.mark.parametrize("given", ["x", "5", None, True, float("nan"), float("inf"), 10**400, -1])
+def test_a_rate_of_no_number_is_refused_by_name_whatever_is_made_of_it(
+    kind: type[Rate], given: Any
+) -> None:
+    with pytest.raises(ConfigurationError, match="give a finite number, above 0") as caught:
+        kind(given)
+    assert caught.value.field == "per_second"

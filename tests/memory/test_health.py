@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 from trio.testing import MockClock
 
-from tbus import Discard, Reject, open_bus
+from tbus import ConfigurationError, Discard, Reject, open_bus
 
 
 async def handled(message) -> None:
@@ -73,3 +75,11 @@ async def test_a_handler_that_is_stuck_makes_none(autojump_clock: MockClock) -> 
         await trio.sleep(100)
         health = bus.health()
         assert (health.running, health.in_flight, health.last_progress) == (1, 1, 100)
+
+
+@pytest.mark.parametrize("timeout", ["1", None, float("nan"), 0, -1, True])
+async def test_a_ping_waits_a_number_of_seconds(timeout: Any) -> None:
+    async with open_bus("memory://") as bus:
+        with pytest.raises(ConfigurationError, match="a number of seconds, more than 0") as caught:
+            await bus.ping(timeout)
+        assert caught.value.field == "timeout"

@@ -469,3 +469,14 @@ anything = st.recursive(
 def test_a_constructor_given_anything_raises_only_invalid_envelope(fields: list[Any]) -> None:
     with pytest.raises(InvalidEnvelope):
         Envelope(*fields)
+
+
+@pytest.mark.parametrize("event_id", ["x" * 257, "a\nb", "a\r\nb: c", "\x00", "\ufeff"])
+def test_an_id_of_ones_own_is_one_that_can_be_published_and_others_are_read(event_id: str) -> None:
+    with pytest.raises(InvalidEnvelope, match="1 to 256 printable characters") as caught:
+        Envelope.new("order-1", "OrderPlaced", {}, event_id=event_id)
+    assert caught.value.field == "event_id"
+    assert len(str(caught.value)) < 600
+    read = Envelope.from_bytes(body(event_id=event_id))
+    assert read.event_id == event_id
+    assert Envelope.from_bytes(read.encode()) == read
