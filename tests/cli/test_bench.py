@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import signal
+import socket
 
 import attrs
 import pytest
@@ -123,6 +124,35 @@ def test_a_signal_ends_it_and_it_leaves_no_topic(call, nats_server, number):
     assert call("topics", "--url", nats_server.url) == (0, "", "")
 
 
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_a_signal_before_the_bus_is_open_leaves_no_verdict_on_what_was_not_measured(more):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(30)
+        url = f"nats://127.0.0.1:{silent.getsockname()[1]}"
+        with started("bench", "--url", url, *more) as process:
+            connection, _ = silent.accept()
+            with connection:
+                send(process, signal.SIGINT)
+                out, err = process.communicate(timeout=40)
+    assert (process.returncode, err) == (130, "")
+    if more:
+        found = json.loads(out)
+        assert (found["signal"], found["exit_code"]) == (signal.SIGINT, 130)
+    else:
+        assert "Ended by the user before anything was measured" in out
+        assert "Every event was handled" not in out
+
+
+def test_a_measurement_without_a_figure_is_a_fault(call):
+    code, out, err = call(
+        "bench", "--backend", "memory", "--seconds", "0.01", "--publishers", "20000"
+    )
+    assert (code, err) == (1, "")
+    assert "✗ publish, 20000 at once\n" in out
+    assert "no figures: publish: give each more --seconds" in out
+    assert "Every event was handled" not in out
+
+
 def test_a_broker_that_is_not_there_is_one_line_and_1(call):
     code, out, err = call("bench", "--json", "--url", "nats://127.0.0.1:1")
     assert (code, out) == (1, "")
@@ -159,6 +189,10 @@ def test_a_wrong_call_ends_with_2_and_says_what_is_wrong(call, arguments, said):
         ({"repeated": 1}, 0),  # at least once is what was promised
         ({"left_topics": ["tbus-bench-1"]}, 1),
         ({"signal": signal.SIGINT}, 130),
+        ({"signal": signal.SIGINT, "loaded": None}, 130),
+        ({"loaded": None}, 1),
+        ({"publish": Throughput(0, 0.1)}, 1),
+        ({"consume": Throughput(1, 0.0)}, 1),
         ({"signal": signal.SIGINT, "missing": 1}, 1),
     ],
 )

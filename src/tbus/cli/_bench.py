@@ -138,7 +138,6 @@ async def run_bench(options: BenchOptions, report: Report, audience: Audience, s
         finally:
             audience.end()
             report.left_topics = await remove_topics(bus, made)  # noqa: ASYNC102 - the transport bounds it
-            report.signal = stop.signal
 
 
 class _Bench:

@@ -139,7 +139,11 @@ def _versions() -> dict[str, str]:
 
 def _run(options: BenchOptions, report: Report, audience: Audience) -> int:
     async def command(stop: Stop) -> int:
-        await run_bench(options, report, audience, stop)
+        try:
+            await run_bench(options, report, audience, stop)
+        finally:
+            # Wherever it came: before the bus was open, there is nobody else to tell it.
+            report.signal = stop.signal
         return report.exit_code()
 
     try:

@@ -8,6 +8,9 @@ import attrs
 
 from ._bench_events import Latency, Throughput
 
+STEPS = ("round_trip", "publish", "pipelined", "consume", "one_by_one", "loaded")
+"""Every measurement, in the order in which they are done."""
+
 
 @attrs.define
 class Report:
@@ -47,6 +50,18 @@ class Report:
     left_topics: list[str] = attrs.Factory(list)
     signal: int | None = None
 
+    def measured(self) -> list[str]:
+        """The measurements that have figures."""
+        found: dict[str, object] = {
+            "round_trip": self.round_trip,
+            "publish": self.publish and self.publish.rate,
+            "pipelined": self.pipelined and self.pipelined.rate,
+            "consume": self.consume and self.consume.rate,
+            "one_by_one": self.one_by_one,
+            "loaded": self.loaded,
+        }
+        return [step for step in STEPS if found[step]]
+
     def faults(self) -> list[str]:
         """What makes the figures worthless, or has to be cleaned up."""
         found = []
@@ -54,6 +69,10 @@ class Report:
             found.append(f"{self.missing} events were stored and not handled in time")
         if self.overtaken:
             found.append(f"{self.overtaken} events were handled out of the order of their key")
+        measured = self.measured()
+        lacking = [step.replace("_", " ") for step in STEPS if step not in measured]
+        if lacking and self.signal is None:
+            found.append(f"no figures: {', '.join(lacking)}: give each more --seconds")
         if self.left_topics:
             found.append(f"left on the broker: {', '.join(self.left_topics)}")
         return found

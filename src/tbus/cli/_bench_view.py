@@ -77,8 +77,9 @@ class View:
     def done(self, step: str, report: Report) -> None:
         """It has ended: its row."""
         rate, latency = _found(step, report)
-        told = "" if rate is None else figure(rate)
-        mark = "✓" if self._unicode else "+"
+        told = figure(rate) if rate else ""
+        marks = "✓✗" if self._unicode else "+x"
+        mark = marks[step not in report.measured()]
         self._print(self._row(self._names[step], told, *_times(latency), mark=mark))
 
     def redraw(self) -> None:
@@ -107,7 +108,9 @@ class View:
 
     def _verdict(self, report: Report) -> Text:
         if report.signal is not None:
-            return Text("  Ended by the user; nothing is left on the broker.", style="yellow")
+            when = "" if report.measured() else " before anything was measured"
+            said = f"  Ended by the user{when}; nothing is left on the broker."
+            return Text(said, style="yellow")
         return Text(
             "  Every event was handled, in the order of its key; nothing is left behind.",
             style="green",
@@ -119,7 +122,8 @@ class View:
         self._console.print(line, no_wrap=True, overflow="ellipsis")
 
     def _row(self, name: str, rate: str, *times: str, mark: str, style: str = "") -> Text:
-        row = Text.assemble("  ", (mark, "green"), " ", (f"{name:<{_NAME}}", style))
+        colour = "red" if mark in "✗x" else "green"
+        row = Text.assemble("  ", (mark, colour), " ", (f"{name:<{_NAME}}", style))
         row.append(f"{rate:>{_RATE}}", style=style or "bold")
         for time in times:
             row.append(f"{time:>{_TIME}}", style=style)
