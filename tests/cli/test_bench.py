@@ -153,6 +153,16 @@ def test_a_measurement_without_a_figure_is_a_fault(call):
     assert "Every event was handled" not in out
 
 
+def test_a_reader_that_has_gone_ends_it_without_a_word():
+    with started("bench", "--backend", "memory", "--seconds", "0.3") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        err = process.stderr.read()
+    assert (process.returncode, err) == (128 + signal.SIGPIPE, "")
+
+
 def test_a_broker_that_is_not_there_is_one_line_and_1(call):
     code, out, err = call("bench", "--json", "--url", "nats://127.0.0.1:1")
     assert (code, out) == (1, "")
@@ -167,6 +177,7 @@ def test_a_broker_that_is_not_there_is_one_line_and_1(call):
         (("--backend", "rabbit"), "--backend"),
         (("--size", "10"), "--size"),
         (("--seconds", "0"), "--seconds"),
+        (("--seconds", "nan"), "--seconds"),
         (("--publishers", "0"), "--publishers"),
         (("orders",), "unexpected"),
     ],

@@ -113,8 +113,19 @@ def test_a_reader_that_has_gone_ends_sub_without_a_word(nats_server, call):
         stdout=write, stderr=subprocess.PIPE, text=True, env=environment(), timeout=30, check=False,
     )  # fmt: skip
     os.close(write)
-    assert result.returncode != 0
+    assert result.returncode == 128 + signal.SIGPIPE
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("command", ["pub orders hello", "topics", "bench --seconds 0.02"])
+def test_a_closed_stdin_stdout_or_stderr_is_nothing_to_stumble_over(command, closed):
+    where = "--backend memory" if command.startswith("bench") else "--url memory://"
+    result = subprocess.run(
+        f"{sys.executable} -m tbus {command} {where} {closed}",
+        shell=True, capture_output=True, text=True, env=environment(), timeout=30, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 # --- wrong calls and failures ------------------------------------------------------------
@@ -141,6 +152,9 @@ def test_a_reader_that_has_gone_ends_sub_without_a_word(nats_server, call):
             "payload",
         ),
         (("sub", "orders", "--start", "yesterday"), "--start"),
+        (("top", "--every", "nan"), "--every"),
+        (("dead", "redrive", "orders", "--all", "--rate", "nan"), "--rate"),
+        (("dead", "redrive", "orders", "--all", "--rate", "inf"), "--rate"),
         (("sub", "orders", "--group", "g g"), "group"),
         (("lag", "orders"), "GROUP"),
         (("topics", "--url", "nats://host:0"), "port"),

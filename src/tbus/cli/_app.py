@@ -20,6 +20,7 @@ from ._demo_command import demo
 from ._doctor import doctor
 from ._escape import escaped
 from ._pub_sub import pub, sub
+from ._standard import fill_in
 from ._top_command import top
 from ._topics import lag, topics
 
@@ -33,7 +34,26 @@ def _version() -> str:
         return "(run from its source, not installed)"
 
 
+class _Commands(click.Group):
+    """Commands whose reader may go (`tbus sub orders | head`): click itself would make 1 of it,
+    which stands for a failure."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run what was named; gives its exit code."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return _reader_gone()
+
+
+def _reader_gone() -> int:
+    # What is still buffered would fail again while Python ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
+
+
 @click.group(
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 failed, 2 called wrongly, 130 ended by Ctrl-C.",
 )
@@ -51,6 +71,7 @@ for _command in (demo, pub, sub, topics, lag, top, dead, bench, doctor):
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command; returns its exit code. An error is one line on stderr."""
+    fill_in()
     try:
         with warnings.catch_warnings(), _telling_of_trouble_itself():
             # Commands return their exit code, and click hands it on.
@@ -65,10 +86,7 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        # Whoever read this has gone (`tbus sub orders | head`). What is still buffered would
-        # fail again while Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return _reader_gone()
     except (TbusError, OSError) as error:
         first, *rest = str(error).splitlines() or [type(error).__name__]
         # What follows is the end of a server's log.

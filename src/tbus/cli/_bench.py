@@ -136,8 +136,10 @@ async def run_bench(options: BenchOptions, report: Report, audience: Audience, s
                     await bench.one_by_one(topics[2])
                     await bench.loaded(topics[3])
         finally:
-            audience.end()
-            report.left_topics = await remove_topics(bus, made)  # noqa: ASYNC102 - the transport bounds it
+            try:
+                audience.end()
+            finally:
+                report.left_topics = await remove_topics(bus, made)  # noqa: ASYNC102 - the transport bounds it
 
 
 class _Bench:

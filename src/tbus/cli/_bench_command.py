@@ -21,6 +21,7 @@ from ._bench_view import View
 from ._demo_report import figure
 from ._demo_view import make_console
 from ._escape import escaped
+from ._number import Number
 from ._stop import Stop, run_command
 
 BACKENDS = {"memory": "memory://", "nats": "nats+embedded://", "kafka": "kafka+embedded://"}
@@ -48,7 +49,7 @@ class _Nobody:
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0.01, max=3600),
+    type=Number(min=0.01, max=3600),
     default=3.0,
     show_default=True,
     help="For each measurement.",

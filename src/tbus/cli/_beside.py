@@ -12,18 +12,28 @@ import trio
 async def running_beside(
     function: Callable[[], Awaitable[None]], name: str
 ) -> AsyncIterator[trio.CancelScope]:
-    """Run a function while the block runs; it is cancelled when the block ends. The function must
-    not fail; what the block raises leaves as itself, and not in an exception group.
+    """Run a function while the block runs; it is cancelled when the block ends. What the block
+    raises leaves as itself, and not in an exception group; so does what the function raises, which
+    ends the block.
 
     Returns:
         a scope around both: cancelled, it ends the block quietly.
     """
-    failure: Exception | None = None
+    failure: BaseException | None = None
+
+    async def run() -> None:
+        nonlocal failure
+        try:
+            await function()
+        except Exception as error:  # noqa: BLE001 - raised again outside the nursery
+            failure = failure or error
+            nursery.cancel_scope.cancel()
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(function, name=name)
+        nursery.start_soon(run, name=name)
         try:
             yield nursery.cancel_scope
-        except Exception as error:  # noqa: BLE001 - raised again outside the nursery
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - as above
             failure = error
         nursery.cancel_scope.cancel()
     try:

@@ -24,6 +24,7 @@ from ._address import as_group, as_topic, json_option, url_option
 from ._body import body_fields
 from ._demo_view import make_console
 from ._escape import escaped, escaped_bytes
+from ._number import Number
 from ._stop import Stop, run_command
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -241,9 +242,7 @@ def _show_letter(letter: DeadLetter) -> None:
 @click.argument("letters", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All that were never redriven.")
 @click.option("--again", is_flag=True, help="Those that were redriven before, too.")
-@click.option(
-    "--rate", type=click.FloatRange(min=0, min_open=True), help="At most so many a second."
-)
+@click.option("--rate", type=Number(min=0, min_open=True), help="At most so many a second.")
 @click.option("--to", callback=_as_optional_topic, help="Another topic. [TOPIC]")
 @_letters_options
 @json_option

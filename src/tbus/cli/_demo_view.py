@@ -7,6 +7,7 @@ terminal breaks what is drawn into other lines than were counted; so then all is
 
 from __future__ import annotations
 
+import errno
 import textwrap
 from collections import deque
 
@@ -34,9 +35,18 @@ _TOOK = 46
 _SPARKS = "▁▂▃▄▅▆▇█"
 
 
+class _Console(Console):
+    """One whose reader may go: rich would end the program where it stands, with a code of its
+    own, in the midst of whatever has to be cleaned up."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what it was."""
+        raise BrokenPipeError(errno.EPIPE, "whoever read this has gone")
+
+
 def make_console() -> Console:
     """A console for stdout, which heeds NO_COLOR and TERM."""
-    return Console(highlight=False, markup=False, emoji=False)
+    return _Console(highlight=False, markup=False, emoji=False)
 
 
 class View:

@@ -17,6 +17,7 @@ from ._address import as_topic, json_option, url_option
 from ._beside import running_beside
 from ._demo_view import make_console
 from ._keyboard import open_keyboard, read_keys
+from ._number import Number
 from ._stop import Stop, run_command
 from ._top_look import look, look_again
 from ._top_state import Snapshot, Sort
@@ -36,7 +37,7 @@ def _as_topics(
 @click.argument("topics", nargs=-1, callback=_as_topics)
 @click.option(
     "--every",
-    type=click.FloatRange(min=0.1, max=3600),
+    type=Number(min=0.1, max=3600),
     default=2.0,
     show_default=True,
     help="Seconds between two looks.",
