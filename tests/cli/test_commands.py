@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from tbus.cli._there import NoTopic
 from tests.cli.kit import ROOT, environment, send, started, tbus
 
 # --- what they do ------------------------------------------------------------------------
@@ -194,9 +195,72 @@ def test_no_secret_is_ever_printed(call, command, url):
 
 
 def test_a_group_that_never_read_is_an_error_with_its_name(call, nats_server):
+    call("pub", "orders", "hello", "--url", nats_server.url)
     code, out, err = call("lag", "orders", "nobody", "--url", nats_server.url)
     assert (code, out) == (1, "")
     assert "nobody" in err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("dead", "list", "ordres"),
+        ("dead", "list", "ordres", "--json"),
+        ("dead", "show", "ordres", "17"),
+        ("dead", "redrive", "ordres", "17"),
+        ("dead", "redrive", "ordres", "--all"),
+        ("top", "orders", "ordres", "--once"),
+        ("top", "ordres", "--once", "--json"),
+        ("lag", "ordres", "billing"),
+    ],
+)
+def test_a_topic_that_is_not_there_is_an_error_and_is_not_made(call, nats_server, command):
+    url = ("--url", nats_server.url)
+    call("pub", "orders", "hello", *url)
+    said = "tbus: there is no topic ordres; there is orders\n"
+    assert call(*command, *url) == (1, "", said)
+    assert call("topics", *url) == (0, "orders\n", "")
+
+
+def test_dead_letters_of_a_topic_that_has_none_are_no_error(call, nats_server):
+    url = ("--url", nats_server.url)
+    call("pub", "orders", "hello", *url)
+    assert call("dead", "list", "orders", *url) == (0, "", "")
+    call("pub", "old.dead", "hello", *url)
+    assert call("dead", "list", "old", *url) == (0, "", "")
+    assert call("dead", "redrive", "orders", "--all", *url) == (0, "", "tbus: 0 redriven\n")
+
+
+def test_an_error_names_the_topics_that_are_there_of_many_the_nearest():
+    assert str(NoTopic("ordres", [])) == "there is no topic ordres; the broker has none"
+    assert str(NoTopic("x", ["a", "b"])) == "there is no topic x; there are a, b"
+    there = [f"topic-{number}" for number in range(20)] + ["orders"]
+    said = str(NoTopic("ordres", there))
+    assert said.startswith("there is no topic ordres; there are orders, ")
+    assert said.endswith(", and 13 more: see tbus topics")
+
+
+@pytest.mark.broker
+def test_sub_says_when_it_makes_the_topic(nats_server, call):
+    url = ("--url", nats_server.url)
+    with started("sub", "ordres", *url) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "tbus: topic ordres was not there: it is made\n"
+        send(process, signal.SIGINT)
+        assert process.communicate(timeout=30) == ("", "")
+    call("pub", "orders", "hello", *url)
+    _, out, err = call("sub", "orders", "--start", "earliest", "--count", "1", *url)
+    assert (out.endswith("hello\n"), err) == (True, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [((), 2), (("-",), 0), (("",), 0), (("--key", "k"), 2)]
+)
+def test_an_empty_message_is_published_on_demand_only(call, arguments, code):
+    url = ("--url", "memory://")
+    found, out, err = call("pub", "orders", *arguments, *url, stdin=b"")
+    assert found == code
+    assert ("stored" in out, "BODY" in err) == (code == 0, code == 2)
 
 
 @pytest.mark.parametrize("missing", ["click", "rich"])

@@ -96,9 +96,10 @@ def test_list_says_when_there_are_more(dead):
 
 
 def test_list_of_a_topic_or_group_without_letters_is_empty_and_makes_nothing(dead, call, orders):
+    call("pub", "bills", "hello", "--url", orders.url)
     assert dead("list", "bills") == (0, "", "")
     assert dead("list", "orders", "--group", "shipping") == (0, "", "")
-    assert call("topics", "--url", orders.url)[1] == "orders\norders.dead\n"
+    assert call("topics", "--url", orders.url)[1] == "bills\norders\norders.dead\n"
 
 
 def test_on_a_terminal_each_letter_is_one_line_however_narrow(orders):

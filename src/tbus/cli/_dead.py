@@ -26,6 +26,7 @@ from ._demo_view import make_console
 from ._escape import escaped, escaped_bytes
 from ._number import Number
 from ._stop import Stop, run_command
+from ._there import check_there
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -114,6 +115,8 @@ def list_(
                         if more := len(found) == limit:
                             break
                         found.append(letter)
+                if not found:
+                    await check_there(bus, topic, dead_letter)
         if as_json:
             for letter in found:
                 click.echo(json.dumps(_as_dict(letter)))
@@ -296,6 +299,8 @@ def redrive(
                         ) as found:
                             async for letter in found:
                                 await one(bus, letter)
+                        if not done and not skipped:
+                            await check_there(bus, topic, dead_letter)
             ended = True
         finally:
             # Told even where the next one failed; JSON has a line for each that went back.
@@ -363,6 +368,7 @@ async def _find(
                     found[name] = letter
     missing = [name for name in names if name not in found]
     if missing:
+        await check_there(bus, topic, dead_letter)
         raise _NotFound(f"topic {topic} has no dead letter {', '.join(missing)}")
     return list({found[name].id: found[name] for name in names}.values())
 

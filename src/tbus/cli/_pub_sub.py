@@ -17,6 +17,7 @@ from ._address import as_group, as_topic, json_option, url_option
 from ._body import body_fields
 from ._escape import escaped, escaped_bytes
 from ._stop import Stop, run_command
+from ._there import telling_of_topics
 
 
 @click.command()
@@ -42,7 +43,7 @@ def pub(
 ) -> int:
     """Publish one message, and wait until it is stored.
 
-    BODY is the message; `-`, or none, reads it from stdin.
+    BODY is the message; `-`, or none, reads it from stdin. A topic that does not exist is made.
     """
     fields = {
         "--aggregate-id": aggregate_id,
@@ -79,7 +80,10 @@ def _read_body(body: str | None) -> bytes:
         return body.encode("utf-8", "surrogateescape")
     if body is None and sys.stdin.isatty():
         raise click.UsageError("give a BODY, or - to type it and end it with Ctrl-D")
-    return sys.stdin.buffer.read()
+    data = sys.stdin.buffer.read()
+    if body is None and not data:
+        raise click.UsageError("give a BODY: stdin has nothing ('' and - may be an empty message)")
+    return data
 
 
 def _show_receipt(receipt: Receipt, as_json: bool) -> None:
@@ -120,7 +124,8 @@ def sub(
 ) -> int:
     """Print the messages of a topic, until Ctrl-C.
 
-    With a group, what was printed is settled: nobody else of the group sees it.
+    With a group, what was printed is settled: nobody else of the group sees it. A topic that
+    does not exist is made, and stderr says so.
     """
     show = _json_line if as_json else _line
 
@@ -131,14 +136,17 @@ def sub(
                 # Credit for no more than is wanted: the rest is for others of the group.
                 most = min(count or 1000, 1000)
                 # One after the other: who reads a list expects it in the broker's order.
-                async with bus.open_messages(
-                    topic,
-                    group=group,
-                    start=start,
-                    order="partition",
-                    max_in_flight=most,
-                    dead_letter=None,
-                ) as messages:
+                async with (
+                    telling_of_topics(bus),
+                    bus.open_messages(
+                        topic,
+                        group=group,
+                        start=start,
+                        order="partition",
+                        max_in_flight=most,
+                        dead_letter=None,
+                    ) as messages,
+                ):
                     if sys.stderr.isatty():
                         click.echo(f"reading {topic}, Ctrl-C ends", err=True)
                     async for message in messages:

@@ -19,6 +19,7 @@ from ._demo_view import make_console
 from ._keyboard import open_keyboard, read_keys
 from ._number import Number
 from ._stop import Stop, run_command
+from ._there import check_there
 from ._top_look import look, look_again
 from ._top_state import Snapshot, Sort
 from ._top_view import Look, Screen
@@ -72,6 +73,8 @@ def top(
     async def command(stop: Stop) -> int:
         async with open_bus(config) as bus:
             with stop.scope():
+                for topic in topics:
+                    await check_there(bus, topic)
                 if once:
                     before = await look(bus, topics)
                     await trio.sleep(BETWEEN)

@@ -16,6 +16,7 @@ from .._transport import Lag
 from ._address import as_group, as_topic, json_option, url_option
 from ._escape import escaped
 from ._stop import Stop, run_command
+from ._there import check_there
 
 
 @click.command()
@@ -104,7 +105,12 @@ def lag(topic: str, group: str, as_json: bool, config: BusConfig) -> int:
 
     async def command(_: Stop) -> int:
         async with open_bus(config) as bus:
-            _show(await bus.lag(topic, group), as_json)
+            try:
+                found = await bus.lag(topic, group)
+            except ConsumerGone:
+                await check_there(bus, topic)  # noqa: ASYNC120 - Ctrl-C may discard the error
+                raise
+            _show(found, as_json)
         return 0
 
     return run_command(command)
