@@ -217,6 +217,8 @@ def test_the_beginning_of_several_ids_is_refused_and_nothing_redriven(dead, orde
     ("arguments", "said"),
     [
         ((), "dead"),
+        (("redrive", "orders"), "give LETTERS, or --all"),
+        (("redrive", "orders", "17", "--all"), "--all stands for every letter: leave it or 17 out"),
         (("list",), "TOPIC"),
         (("list", "or ders"), "position 2"),
         (("list", "orders", "--limit", "0"), "--limit"),
@@ -225,8 +227,6 @@ def test_the_beginning_of_several_ids_is_refused_and_nothing_redriven(dead, orde
         (("show", "orders"), "LETTER"),
         (("show", "orders", "dead-xyz"), "place"),
         (("show", "orders", "dead-1"), "place"),
-        (("redrive", "orders"), "--all"),
-        (("redrive", "orders", "1", "--all"), "--all"),
         (("redrive", "orders", "1", "--to", ""), "1 to 200"),
         (("redrive", "orders", "1", "--rate", "0"), "--rate"),
     ],

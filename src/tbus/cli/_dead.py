@@ -268,11 +268,15 @@ def redrive(
     redriven is put on record, and not redriven a second time without --again. Every group of
     the topic gets the messages, as new ones; they carry the headers Tbus-Redriven-*.
     """
-    if every == bool(letters):
+    _check_names(letters)
+    if every and letters:
+        raise click.UsageError(
+            f"--all stands for every letter: leave it or {' '.join(letters)} out"
+        )
+    if not every and not letters:
         raise click.UsageError("give LETTERS, or --all")
     if rate is not None:
         config = attrs.evolve(config, publish_rate=rate)
-    _check_names(letters)
     dead_letter = _checked(topic, group, dead_letter)
 
     async def command(stop: Stop) -> int:
