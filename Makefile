@@ -12,9 +12,12 @@ READY := $(VENV)/.ready
 CHECK_READY := $(VENV)/.check-ready
 BENCH_READY := $(VENV)/.bench-ready
 
+EVIDENCE := docs/evidence
+MEASURE := $(BIN)/python -m benchmarks
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test faults cover check format bench clean
+.PHONY: help venv demo test faults cover check format bench evidence clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -45,8 +48,19 @@ format: $(CHECK_READY) ## format the code, and mend what ruff can mend safely
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
 
-bench: $(BENCH_READY) ## measure tbus beside its peers, on this machine (about forty minutes)
+bench: $(BENCH_READY) ## measure tbus beside its peers, and print it (about forty minutes)
 	@$(BIN)/python -m benchmarks $(or $(ARGS),all)
+
+evidence: $(BENCH_READY) ## measure the figures of docs/evidence, and make its pages (about 90 minutes)
+	$(MEASURE) versus-nats memory memory-waiting fairness tasks --json $(EVIDENCE)/benchmarks.json
+	$(MEASURE) kafka-publish kafka-pipeline kafka-consume --json $(EVIDENCE)/kafka.json
+	$(MEASURE) kafka-handlers --json $(EVIDENCE)/kafka-handlers.json
+	$(MEASURE) kafka-kills kafka-loops --json $(EVIDENCE)/kafka-kills.json
+	$(MEASURE) nats-owner-1 nats-owner-12 nats-owner-idle --json $(EVIDENCE)/owners.json
+	$(MEASURE) pressure --rounds 1 --million --json $(EVIDENCE)/pressure.json
+	$(MEASURE) scale --rounds 1 --json $(EVIDENCE)/scale.json
+	$(MEASURE) leaks --cycles 1000 --json $(EVIDENCE)/leaks.json
+	$(MEASURE) report
 
 clean: ## remove .venv and everything that was built
 	rm -rf $(VENV) build dist site htmlcov .coverage .coverage.* .hypothesis \

@@ -95,8 +95,10 @@ def _machine(machine: Mapping[str, Any]) -> str:
 
 def _again(results: Results) -> str:
     return (
-        "To repeat it: `make bench`, or, with the packages of `tbus[bench]`:\n\n"
-        f"```sh\n{results['command']}\npython -m benchmarks report FILE  # this page\n```"
+        "Measured by this command, which repeats it with the packages of `tbus[bench]`:\n\n"
+        f"```sh\n{results['command']}\n```\n\n"
+        "`python -m benchmarks report FILE --into FOLDER` makes this page, and its plots, of the"
+        " file that `--json FILE` has written."
     )
 
 

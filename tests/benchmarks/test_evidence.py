@@ -1,10 +1,13 @@
 """`report`: pages and plots beside their result files."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
-from benchmarks.evidence import draw_all, is_result, render, result_files
+from benchmarks.__main__ import GROUPS
+from benchmarks.evidence import EVIDENCE, draw_all, is_result, render, result_files
 from benchmarks.plans import LATENCY
 from benchmarks.reading import report
 from tests.benchmarks.test_compare import latency, memory, results
@@ -64,3 +67,15 @@ def test_the_command_prints_a_page_or_writes_into_a_folder(tmp_path, file, capsy
     assert report([str(file), "--into", str(tmp_path / "there")]) == 0
     assert (tmp_path / "there" / "nats.md").exists()
     assert "there/nats.md" in capsys.readouterr().out
+
+
+def test_one_command_measures_everything_that_evidence_tells():
+    text = (Path(__file__).parents[2] / "Makefile").read_text()
+    measured = {
+        Path(file).name: {one for word in words.split() for one in GROUPS.get(word, (word,))}
+        for words, file in re.findall(r"\t\$\(MEASURE\) (.*) --json \$\(EVIDENCE\)/(\S+)", text)
+    }
+    told = {file.name: json.loads(file.read_text())["results"] for file in result_files(EVIDENCE)}
+    assert measured.keys() == told.keys()
+    for name, entries in told.items():
+        assert entries.keys() <= measured[name], name

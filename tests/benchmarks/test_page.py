@@ -87,6 +87,13 @@ def test_a_page_tells_machine_command_figures_and_ratios(results):
     assert "none arrived" in text
 
 
+def test_a_page_names_the_command_that_measured_it_and_no_other(results):
+    results["command"] = "python -m benchmarks scale --rounds 1 --json docs/evidence/scale.json"
+    text = page(results)
+    assert f"```sh\n{results['command']}\n```" in text
+    assert "make bench" not in text  # it measures other things, and writes no page
+
+
 def test_a_page_says_which_targets_were_reached_and_which_were_not(results):
     text = page(results)
     assert line_with(text, "latency: p50").endswith("1.50 |         reached |")
