@@ -65,7 +65,7 @@ def leaks_part(entry: Entry) -> str:
 
 
 def leaks_laws(entry: Entry) -> dict[str, bool]:
-    """What is promised, and whether it held."""
+    """What is promised, and whether it held; nothing is said of what nobody has looked at."""
     backends = entry["backends"].values()
     counted = [
         {moment: found["outside"] for moment, found in backend["tasks"].items()}
@@ -74,24 +74,27 @@ def leaks_laws(entry: Entry) -> dict[str, bool]:
     last = f"{entry['subscriptions']} subscribed"
     more = entry["subscriptions"] - 1
     after = [[n for at, n in found.items() if at.startswith("after")] for found in counted]
-    return {
+    laws = {
         "every cycle ends exactly where it began": not any(one["different"] for one in backends),
         "one task for each further topic": all(
             found[last] - found["1 subscribed"] <= more for found in counted
         ),
-        "as many tasks after any number of messages": all(len(set(one)) <= 1 for one in after),
         "the bus's own census counts the same": all(
             found["outside"] == found["census"]
             for backend in backends
             for found in backend["tasks"].values()
         ),
-        f"memory is flat: at most three standard errors, or {TRIFLE} bytes a cycle": all(
-            _is_flat(found["memory"]) for found in backends if found["cycles"] >= TRUSTED
-        ),
-        "every message arrives": all(
-            run["figures"]["unique"]["min"] == 1 for run in entry["traffic"]
-        ),
     }
+    judged: dict[str, list[bool]] = {
+        "as many tasks after any number of messages": [
+            len(set(one)) == 1 for one in after if len(one) > 1
+        ],
+        f"memory is flat: at most three standard errors, or {TRIFLE} bytes a cycle": [
+            _is_flat(found["memory"]) for found in backends if found["cycles"] >= TRUSTED
+        ],
+        "every message arrives": [run["figures"]["unique"]["min"] == 1 for run in entry["traffic"]],
+    }
+    return laws | {law: all(held) for law, held in judged.items() if held}
 
 
 def _is_flat(memory: Mapping[str, Any]) -> bool:

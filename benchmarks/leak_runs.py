@@ -25,6 +25,7 @@ TRAFFIC = (LOADS["Low"], LOADS["Extreme"])
 """Messages of two runs that may not differ in their tasks."""
 
 FEWEST = 3
+"""Cycles where a cycle takes long, unless even fewer are asked for."""
 
 SECONDS_A_CYCLE = 10.0
 """At most."""
@@ -46,7 +47,7 @@ async def measure_leaks(
     """
     entry: dict[str, Any] = {"subscriptions": SUBSCRIPTIONS, "backends": {}, "traffic": []}
     for name in transports:
-        share = max(FEWEST, int(cycles * SHARES[name]))
+        share = min(cycles, max(FEWEST, int(cycles * SHARES[name])))
         print(f"  {name}: {share:,} cycles", file=sys.stderr, flush=True)
         job = Job(urls[name], "held", share)
         limit = 120 + share * SECONDS_A_CYCLE

@@ -53,9 +53,9 @@ def main(arguments: Sequence[str]) -> None:
         help="sizes of the runs, with commas (500,2000,5000,10000,100000)",
     )
     pressure.add_argument("--million", action="store_true", help="a million messages, too")
-    pressure.add_argument("--rounds", type=int, default=3, help="how often each runs (3)")
+    pressure.add_argument("--rounds", type=_number, default=3, help="how often each runs (3)")
     leaks = commands.add_parser("leaks", help="open, use and close, again and again")
-    leaks.add_argument("--cycles", type=int, default=1000, help="of each transport (1000)")
+    leaks.add_argument("--cycles", type=_number, default=1000, help="of each transport (1000)")
     leaks.add_argument(
         "--transports",
         type=_names(SHARES),
@@ -72,7 +72,9 @@ def main(arguments: Sequence[str]) -> None:
         default=list(TRANSPORTS),
         help=f"of {', '.join(TRANSPORTS)} (all)",
     )
-    scale.add_argument("--rounds", type=int, default=3, help="how often each point is measured (3)")
+    scale.add_argument(
+        "--rounds", type=_number, default=3, help="how often each point is measured (3)"
+    )
     soak = commands.add_parser("soak", help="one of these for a given time, with a live view")
     soak.add_argument("pressed", choices=SOAKS, help="what is done again and again")
     soak.add_argument(
@@ -90,7 +92,10 @@ def main(arguments: Sequence[str]) -> None:
     soak.add_argument("--transport", choices=list(SHARES), default="nats", help="of the others")
     soak.add_argument("--axis", choices=list(AXES), default="keys", help="of scale")
     soak.add_argument(
-        "--messages", type=int, default=10_000, help="of a round of pressure or of a point (10000)"
+        "--messages",
+        type=_number,
+        default=10_000,
+        help="of a round of pressure or of a point (10000)",
     )
     for command in (pressure, leaks, scale, soak):
         command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
@@ -178,11 +183,15 @@ def _seconds(words: str) -> float:
     return seconds
 
 
+def _number(words: str) -> int:
+    number = int(words) if words.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{words!r} is not a whole number from 1 on")
+    return number
+
+
 def _numbers(words: str) -> list[int]:
-    numbers = [int(word) for word in words.split(",")]
-    if min(numbers) < 1:
-        raise ValueError(words)
-    return numbers
+    return [_number(word) for word in words.split(",")]
 
 
 def _names(known: Iterable[str]) -> Callable[[str], list[str]]:

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from benchmarks import holdings, leak_runs, leaks
+from benchmarks import holdings, leak_runs, leaks, stress
 from benchmarks.leak_page import FIGURES, leaks_laws, leaks_part
 from benchmarks.leak_plans import LEAKS
 from benchmarks.leak_runs import measure_leaks
@@ -136,3 +136,49 @@ async def test_a_short_run_measures_cycles_tasks_and_traffic(monkeypatch):
     assert kept[0] == 0
     assert kept[-1] == 2
     assert leaks_part(found)
+
+
+def test_nothing_is_said_of_what_too_few_cycles_or_no_traffic_tell(entry):
+    backend = {**entry["backends"]["memory"], "cycles": 99, "tasks": {"1 subscribed": two(4)}}
+    backend["tasks"] |= {"5 subscribed": two(8), "after 100": two(8)}
+    laws = leaks_laws({**entry, "backends": {"memory": backend}, "traffic": []})
+    assert list(laws) == [
+        "every cycle ends exactly where it began",
+        "one task for each further topic",
+        "the bus's own census counts the same",
+    ]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "leaks --cycles 0", "leaks --cycles -3", "pressure --rounds 0", "scale --rounds 0",
+        "pressure --messages 5,0", "soak pressure --messages 0", "leaks --cycles many",
+    ],
+)  # fmt: skip
+def test_no_cycles_rounds_or_messages_at_all_are_refused(command, capsys):
+    with pytest.raises(SystemExit) as refused:
+        stress.main(command.split())
+    assert refused.value.code == 2
+    assert "is not a whole number from 1 on" in capsys.readouterr().err
+
+
+async def test_no_more_cycles_run_than_are_asked_for(monkeypatch):
+    asked = {}
+
+    async def count(name, job, limit):
+        asked[job.url] = job.count
+        return {}
+
+    async def nothing(*arguments, **_):
+        return {"runs": []}
+
+    async def keep(found):
+        pass
+
+    monkeypatch.setattr(leak_runs, "in_a_process", count)
+    monkeypatch.setattr(leak_runs, "measure_pressure", nothing)
+    names = ["memory", "kafka+embedded"]
+    for cycles_asked, wanted in ((1, [1, 1]), (100, [100, 3])):
+        await measure_leaks({name: name for name in names}, names, cycles_asked, keep)
+        assert [asked[name] for name in names] == wanted

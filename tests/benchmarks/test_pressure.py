@@ -118,3 +118,8 @@ async def test_rounds_run_in_processes_and_are_kept_as_they_come():
     [run] = found["runs"]
     assert run["figures"]["unique"]["min"] == 1
     assert found["series"][0]["values"] == [run["rounds"][0]["rate"]]
+
+
+def test_nothing_is_said_of_a_broker_that_was_not_there(entry):
+    del entry["runs"][0]["rounds"][0]["left"]
+    assert "nothing is left at the broker" not in pressure_laws(entry)
