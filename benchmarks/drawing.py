@@ -6,6 +6,7 @@ matplotlib comes with the extra `bench`; nothing else needs it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,9 @@ STYLE: dict[Any, Any] = {
 WIDTH = 9.0
 """Inches."""
 
+MOST_DIGITS = 9
+"""Behind the point of a tick."""
+
 
 def new_figure(rows: int, height: float) -> tuple[Figure, list[Axes]]:
     """A figure with so many plots below each other, each so many inches high.
@@ -88,7 +92,7 @@ def save(figure: Figure, base: Path) -> list[Path]:
 def draw_comparison(comparison: Comparison, entry: Mapping[str, Any]) -> Figure:
     """Every contestant's rounds and median, and by how much tbus differs."""
     shown = [one for one in comparison.contestants if one.name in entry["contestants"]]
-    figure, plots = new_figure(len(comparison.figures), 0.9 + 0.36 * len(shown))
+    figure, plots = new_figure(len(comparison.figures), 1.05 + 0.36 * len(shown))
     for plot, (name, unit) in zip(plots, comparison.figures.items(), strict=True):
         _draw_figure(plot, comparison, entry, name, unit)
     return figure
@@ -119,11 +123,27 @@ def _draw_figure(
     plot.set_yticks(list(places), [_plain(one.label) for one in shown])
     plot.set_xlim(0, widest * 1.2)
     plot.grid(visible=False, axis="y")
-    plot.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    plot.xaxis.set_major_formatter(
+        lambda value, _: tick(value, list(plot.xaxis.get_majorticklocs()))
+    )
     more = "more is better" if better_of(unit) == "more" else "less is better"
-    plot.set_xlabel(f"{unit}, {more}")
+    about = f"{unit}, {more}; bars are medians, dots rounds"
+    if any(taken[one.name]["ratios"] for one in shown):
+        about += "\ntbus ... x: median of the ratios of each round (smallest-largest)"
+    plot.set_xlabel(about)
     named = "" if len(comparison.figures) == 1 else f": {name}"
     plot.set_title(f"{comparison.title}{named}")
+
+
+def tick(value: float, ticks: Sequence[float]) -> str:
+    """The words at a tick, with as many digits as the step between the ticks needs."""
+    step = min((b - a for a, b in pairwise(ticks)), default=1.0)
+    digits = next(d for d in range(MOST_DIGITS + 1) if d == MOST_DIGITS or _is_whole(step * 10**d))
+    return f"{value:,.{digits}f}"
+
+
+def _is_whole(value: float) -> bool:
+    return abs(value - round(value)) < 1e-6 * abs(value)
 
 
 def _beside(plot: Axes, place: float, text: str, colour: str) -> None:
@@ -154,7 +174,7 @@ def draw_targets(comparisons: Sequence[tuple[Comparison, Mapping[str, Any]]]) ->
                 rows.setdefault(what, (ratio, []))[1].append(target)
     if not rows:
         return None
-    figure, [plot] = new_figure(1, 1.1 + 0.36 * len(rows))
+    figure, [plot] = new_figure(1, 1.25 + 0.36 * len(rows))
     for place, (ratio, targets) in zip(range(len(rows), 0, -1), rows.values(), strict=True):
         colour = OURS if all(target["met"] for target in targets) else MISSED
         plot.plot([ratio["min"], ratio["max"]], [place, place], "-", color=colour, linewidth=2)
@@ -172,6 +192,9 @@ def draw_targets(comparisons: Sequence[tuple[Comparison, Mapping[str, Any]]]) ->
     plot.xaxis.set_minor_formatter(lambda _value, _: "")
     plot.set_yticks(range(len(rows), 0, -1), list(rows))
     plot.grid(visible=False, axis="y")
-    plot.set_xlabel("tbus over the peer: dot median, line all rounds, tick the target")
+    plot.set_xlabel(
+        "tbus over the peer, in each round: dot the median of these ratios,\n"
+        "line from the smallest to the largest, tick the target"
+    )
     plot.set_title("Ratios and their targets")
     return figure

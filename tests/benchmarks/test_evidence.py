@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import GROUPS
+from benchmarks.drawing import draw_comparison
 from benchmarks.evidence import EVIDENCE, draw_all, is_result, render, result_files
 from benchmarks.plans import LATENCY
 from benchmarks.reading import report
@@ -49,8 +50,25 @@ def test_the_same_figures_make_the_same_bytes(tmp_path, file):
 def test_a_plot_tells_medians_ratios_and_units(tmp_path, file):
     render([file], tmp_path)
     drawn = (tmp_path / "plots" / "nats" / "latency.svg").read_text()
-    for text in (LATENCY.title, "tbus 2.00 x (2.00-2.00)", "us, less is better"):
+    for text in (
+        LATENCY.title,
+        "tbus 2.00 x (2.00-2.00)",
+        "us, less is better",
+        "tbus ... x: median of the ratios of each round",
+    ):
         assert f">{text}" in drawn
+    targets = (tmp_path / "plots" / "nats" / "targets.svg").read_text()
+    assert ">tbus over the peer, in each round: dot the median of these ratios" in targets
+
+
+@pytest.mark.parametrize("largest", [0.03, 0.4, 1.0, 2.6, 3, 8.4, 17, 260, 4000, 310_000, 2e7])
+def test_no_two_ticks_of_a_plot_say_the_same_and_each_says_what_it_is(largest):
+    figure = draw_comparison(LATENCY, latency(largest, largest / 2))
+    plot = figure.axes[0]
+    ticks = plot.xaxis.get_majorticklocs()
+    words = [plot.xaxis.get_major_formatter()(value, None) for value in ticks]
+    assert [float(one.replace(",", "")) for one in words] == pytest.approx(list(ticks))
+    assert len({len(one.partition(".")[2]) for one in words}) == 1
 
 
 def test_files_that_hold_something_else_are_left_alone(tmp_path, file):
