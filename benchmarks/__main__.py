@@ -27,6 +27,7 @@ from .contestants import run
 from .machine import describe
 from .page import page
 from .reading import compare, report
+from .result_file import result_file, writing
 from .results import NAMES, measure
 from .soak import soaking
 from .workload import Job
@@ -61,6 +62,7 @@ async def measure_all(
     """Everything that was asked for, over one server of each kind; kept after each, in case of an
     end."""
     async with AsyncExitStack() as stack:
+        write = await stack.enter_async_context(writing(file))
         nats = kafka = "memory://"
         if any(name not in WITHOUT_SERVER and not over_kafka(name) for name in names):
             server = await stack.enter_async_context(open_nats_server())
@@ -73,8 +75,7 @@ async def measure_all(
             print(name, file=sys.stderr, flush=True)
             url = kafka if over_kafka(name) else nats
             results["results"][name] = await measure(name, url, rounds, scale)
-            if file is not None:
-                await trio.Path(file).write_text(json.dumps(results, indent=1) + "\n")
+            await write(results)
 
 
 def main() -> None:
@@ -94,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("what", nargs="+", metavar="NAME", help=", ".join([*NAMES, *GROUPS]))
     parser.add_argument("--rounds", type=int, default=5, help="how often each runs (5)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--json", type=result_file, metavar="FILE", help="write the figures there")
     parser.add_argument("--quick", action="store_true", help="a twentieth, two rounds: for a look")
     arguments = parser.parse_args()
     names = [name for what in arguments.what for name in GROUPS.get(what, (what,))]

@@ -38,7 +38,9 @@ def render(files: Iterable[Path], into: Path) -> list[Path]:
 
     Raises:
         SystemExit: a file holds no results, or there is no matplotlib.
+        OSError: nothing can be written there.
     """
+    into.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     for file in files:
         results = json.loads(file.read_text())
@@ -47,7 +49,6 @@ def render(files: Iterable[Path], into: Path) -> list[Path]:
         plots = draw_all(results, into / PLOTS / file.stem)
         pictures = {name: f"{PLOTS}/{file.stem}/{name}.svg" for name in plots}
         target = into / f"{file.stem}.md"
-        into.mkdir(parents=True, exist_ok=True)
         target.write_text(page(results, pictures))
         written += [target, *(path for paths in plots.values() for path in paths)]
     return [path.relative_to(into) for path in written]

@@ -31,7 +31,11 @@ def report(arguments: Sequence[str]) -> int:
     for file in given.files:
         _results(parser, file)
     into = given.into or EVIDENCE
-    for path in render(given.files or result_files(EVIDENCE), into):
+    try:
+        written = render(given.files or result_files(EVIDENCE), into)
+    except OSError as error:
+        parser.error(f"{error.filename or into} cannot be written: {error.strerror}")
+    for path in written:
         print(into / path)
     return 0
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import shlex
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import trio
@@ -18,6 +16,7 @@ from .machine import describe
 from .page import page
 from .pressure_plans import BEYOND, LOADS, MEDIA, WORKLOADS
 from .pressure_runs import measure_pressure
+from .result_file import result_file, writing
 from .scale_plans import AXES, TRANSPORTS
 from .scale_runs import measure_scale
 from .soak import Soak
@@ -98,7 +97,9 @@ def main(arguments: Sequence[str]) -> None:
         help="of a round of pressure or of a point (10000)",
     )
     for command in (pressure, leaks, scale, soak):
-        command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+        command.add_argument(
+            "--json", type=result_file, metavar="FILE", help="write the figures there"
+        )
         command.add_argument("--quick", action="store_true", help="a look, in seconds")
     given = parser.parse_args(arguments)
     line = shlex.join(["python", "-m", "benchmarks", *arguments])
@@ -111,13 +112,13 @@ async def _measure_one(
 ) -> None:
     results: dict[str, Any] = {"machine": describe(), "command": command, "results": {}}
 
-    async def keep(entry: dict[str, Any]) -> None:
-        results["results"][given.what] = entry
-        if given.json is not None:
-            await trio.Path(given.json).write_text(json.dumps(results, indent=1) + "\n")
-
-    async with open_brokers(kinds) as brokers:
+    async with writing(given.json) as write, open_brokers(kinds) as brokers:
         results["machine"] |= brokers.names
+
+        async def keep(entry: dict[str, Any]) -> None:
+            results["results"][given.what] = entry
+            await write(results)
+
         await keep(await measured(brokers, keep))
     print(page(results), end="")
 

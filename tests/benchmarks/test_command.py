@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.result_file import result_file, writing
+from tests.benchmarks.test_compare import MACHINE
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -43,3 +46,61 @@ def test_a_name_that_there_is_not_is_named_with_those_that_there_are():
     assert "there is no 'memry'" in done.stderr
     for name in ("publish", "memory", "kafka-publish", "kafka-kills", "fairness", "tasks"):
         assert name in done.stderr.partition("there are:")[2]
+
+
+@pytest.mark.parametrize("command", ["memory --quick", "leaks --cycles 3 --transports memory"])
+@pytest.mark.parametrize("file", ["no/such/folder/x.json", "."])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(
+    tmp_path, command, file
+):
+    done = run(*command.split(), "--json", str(tmp_path / file))
+    assert done.returncode == 2, done.stderr
+    assert str(tmp_path / file) in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "round 1 of" not in done.stderr
+
+
+def test_pages_that_cannot_be_written_are_refused(tmp_path):
+    file = tmp_path / "x.json"
+    file.write_text(json.dumps({"machine": MACHINE, "command": "python", "results": {}}))
+    for into in (file, file / "below"):
+        done = run("report", str(file), "--into", str(into))
+        assert done.returncode == 2, done.stderr
+        assert str(into) in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+async def test_a_result_file_is_what_it_was_until_everything_is_measured(tmp_path):
+    file = result_file(str(tmp_path / "x.json"))
+    assert list(tmp_path.iterdir()) == []
+    file.write_text("before")
+    async with writing(file) as keep:
+        await keep({"half": 1})
+        assert file.read_text() == "before"
+        await keep({"whole": 1})
+    assert json.loads(file.read_text()) == {"whole": 1}
+    assert list(tmp_path.iterdir()) == [file]
+
+
+async def test_what_was_measured_before_a_failure_stays_beside_the_file(tmp_path, capsys):
+    file = tmp_path / "x.json"
+    file.write_text("before")
+
+    async def fail_half_way():
+        async with writing(file) as keep:
+            await keep({"half": 1})
+            raise OSError("the broker is gone")
+
+    with pytest.raises(OSError, match="the broker is gone"):
+        await fail_half_way()
+    assert file.read_text() == "before"
+    assert json.loads((tmp_path / "x.json.part").read_text()) == {"half": 1}
+    assert "x.json.part" in capsys.readouterr().err
+    assert result_file(str(file)) == file  # and stays there when the next run begins
+    assert (tmp_path / "x.json.part").exists()
+
+
+def test_a_link_to_a_result_file_stays_one(tmp_path):
+    link = tmp_path / "link.json"
+    link.symlink_to(tmp_path / "x.json")
+    assert result_file(str(link)) == tmp_path / "x.json"
