@@ -29,6 +29,7 @@ from ._errors import (
     CONSUMER_NOT_FOUND,
     FULL,
     MESSAGE_NOT_FOUND,
+    STREAM_NOT_FOUND,
     ApiError,
     NoAnswer,
     NoResponders,
@@ -181,7 +182,7 @@ class Attachment:
             # JetStream may not be ready yet; a link that is really dead ends the session.
             await self._attach_soon(session, reason, error)
         except ApiError as error:
-            if error.err_code in FULL or error.err_code == CONSUMER_NOT_FOUND:
+            if error.err_code in (*FULL, CONSUMER_NOT_FOUND, STREAM_NOT_FOUND):
                 # There is no room now; or it went just now, and the next look tells how.
                 await self._attach_soon(session, reason, error)
             else:

@@ -57,4 +57,6 @@ def not_possible(what: str, error: ApiError) -> TbusError:
             f"{what}: JetStream is not enabled on this server, or for this account: start it"
             " with -js, or ask its operator"
         )
+    if error.err_code == STREAM_NOT_FOUND:
+        return SubscriptionFailed(f"{what}: its stream was removed just now: try again ({error})")
     return SubscriptionFailed(f"{what}: {error}")

@@ -99,6 +99,8 @@ class ServedConsumer:
         self._ordered = request.order != "none"
         self._seen_in: Session | None = None
         """The connection in which it was last seen."""
+        self._was_in_memory = False
+        """Whether the server kept its stream in memory, so that a restart takes it."""
         self._created = ""
         """When the stream was made, by which a new one of the same name is recognised."""
 
@@ -114,18 +116,15 @@ class ServedConsumer:
             SubscriptionFailed: somebody else is reading in its place.
         """
         topic = self._request.topic
-        stream = await self._streams.info(session, topic)
+        stream = await self._streams.look(session, topic)
         if stream is None:
             if self._was_removed(session):
-                raise ConsumerGone(
-                    f"the stream of topic {topic!r} was removed: what it held is gone. Open the"
-                    " subscription again to start with a new one"
-                )
+                raise self._stream_gone()
             stream = await self._streams.ensure(session, topic)
-        elif not self._streams.is_known(topic):
-            stream = await self._streams.ensure(session, topic)
-        self._look_at_partitions(to_options(stream["config"]).partitions)
         is_new = stream["created"] != self._created
+        if is_new and self._was_removed(session):
+            raise self._stream_gone()  # and somebody has made it again since
+        self._look_at_partitions(to_options(stream["config"]).partitions)
         self._created = stream["created"]
         if is_new and frontier is not None:
             frontier = 0
@@ -134,11 +133,7 @@ class ServedConsumer:
             kept = await self._kept_floor(session)
             is_removed = kept is None and self._was_removed(session)
             if is_removed and self._request.group is not None:
-                raise ConsumerGone(
-                    f"the consumer {self._name!r} of topic {topic!r} was removed on the server:"
-                    " where its group stood is lost. Open the subscription again, with the"
-                    " `start` that you want"
-                )
+                raise await self._consumer_gone(session)
             if frontier is None:
                 frontier = kept
             info = await self._make(session, self._whole_config(frontier))
@@ -155,6 +150,7 @@ class ServedConsumer:
             if self.partitions == 1 and floor and floor + 1 < first and stream["state"]["messages"]:
                 self._emit(RetentionTook(topic, self._request.group, floor + 1, first - 1))
         self._seen_in = session
+        self._was_in_memory = stream["config"].get("storage") == "memory"
         return info, is_new
 
     def is_claimed(self, info: Config, epoch: int) -> bool:
@@ -251,8 +247,23 @@ class ServedConsumer:
 
     def _was_removed(self, session: Session) -> bool:
         """Whether what is missing was there, and cannot have gone with the server's memory."""
-        return self._seen_in is session or (
-            self._seen_in is not None and not self._streams.was_in_memory(self._request.topic)
+        return self._seen_in is session or (self._seen_in is not None and not self._was_in_memory)
+
+    def _stream_gone(self) -> ConsumerGone:
+        return ConsumerGone(
+            f"the stream of topic {self._request.topic!r} was removed: what it held is gone. Open"
+            " the subscription again to start with a new one"
+        )
+
+    async def _consumer_gone(self, session: Session) -> ConsumerGone:
+        """It is missing. A stream that is removed loses its consumers first."""
+        topic = self._request.topic
+        stream = await self._streams.look(session, topic)
+        if stream is None or stream["created"] != self._created:
+            return self._stream_gone()
+        return ConsumerGone(
+            f"the consumer {self._name!r} of topic {topic!r} was removed on the server: where its"
+            " group stood is lost. Open the subscription again, with the `start` that you want"
         )
 
     def _look_at_partitions(self, partitions: int) -> None:

@@ -138,11 +138,6 @@ class Streams:
         """Whether the stream was there when it was last looked for."""
         return topic in self._known
 
-    def was_in_memory(self, topic: str) -> bool:
-        """Whether the server keeps the topic in memory, so that a restart takes it."""
-        found = self._found(topic)
-        return (self.options.storage if found is None else found.storage) == "memory"
-
     def _found(self, topic: str) -> TopicOptions | None:
         """What the topic was when it was last seen."""
         return self._known.get(topic) or self._missing.get(topic)
@@ -156,10 +151,17 @@ class Streams:
                 return None
             raise not_possible(f"cannot look up topic {topic!r}", error) from error
 
+    async def look(self, session: Session, topic: str) -> Config | None:
+        """The same, and from then on it is known what the topic is."""
+        info = await self.info(session, topic)
+        if info is not None:
+            self._learn(topic, info)
+        return info
+
     async def ensure(self, session: Session, topic: str) -> Config:
         """The stream of a topic, made if it does not exist; returns its info."""
         before = self._found(topic)
-        info = await self.info(session, topic)
+        info = await self.look(session, topic)
         if info is None:
             if self.options.stream is not None:
                 raise ConsumerGone(
@@ -171,10 +173,13 @@ class Streams:
                 # each of them that it has made the one stream.
                 self._made[topic] = info["created"]
                 self._emit(TopicMade(topic, again=before is not None))
+            self._learn(topic, info)
+        return info
+
+    def _learn(self, topic: str, info: Config) -> None:
         self._check_ours(topic, info["config"])
         self._missing.pop(topic, None)
         self._known[topic] = to_options(info["config"])
-        return info
 
     async def configure(
         self, session: Session, topic: str, options: TopicOptions, strategy: Strategy
@@ -294,6 +299,8 @@ class Streams:
             if error.err_code == STREAM_NOT_FOUND:
                 return False
             raise not_possible(f"cannot remove topic {topic!r}", error) from error
+        finally:
+            self.forget(topic)  # somebody may have seen it meanwhile
         return True
 
     async def _create(self, session: Session, topic: str, options: TopicOptions) -> Config:
