@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from ._dispatch import Lane
-from ._errors import Discard
+from ._errors import Discard, describe
 from ._events import Discarded, NotHandled
-from ._intake import Intake, describe
+from ._intake import Intake
 from ._message import Message
 from ._transport import Verdict
 

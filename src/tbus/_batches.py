@@ -23,10 +23,10 @@ from math import inf
 from typing import Any
 
 from ._dispatch import Lane, LaneState
-from ._errors import BatchFailed
+from ._errors import BatchFailed, describe
 from ._events import BatchRetried
 from ._gathering import Bundle, Gathering
-from ._intake import Intake, describe
+from ._intake import Intake
 from ._message import Message
 from ._pace import Pace
 from ._retry import Drop, RetryIn, decide

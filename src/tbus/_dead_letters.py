@@ -24,7 +24,7 @@ from datetime import datetime
 
 import attrs
 
-from ._errors import text_of
+from ._errors import describe, sole, text_of
 from ._keys import find_key
 from ._message import Delivery, Headers, Message, Position, Receipt, moment
 
@@ -148,6 +148,12 @@ def dead_letter_headers(
         traceback_limit: characters of a traceback that are kept, its last ones; 0: none.
     """
     error = failure.error
+    kind = text = None
+    if error is not None:
+        told = sole(error)
+        kind = type(told).__name__
+        is_group = isinstance(told, BaseExceptionGroup)
+        text = describe(told, MAX_TEXT) if is_group else text_of(told)
     added: dict[str, str | None] = {
         "Topic": message.topic,
         "Position": str(message.position),
@@ -160,8 +166,8 @@ def dead_letter_headers(
         "Last-Failed": _rfc3339(failure.last),
         "Source": source or None,
         "Reason": failure.reason,
-        "Error-Type": None if error is None else type(error).__name__,
-        "Error": None if error is None else text_of(error),
+        "Error-Type": kind,
+        "Error": text,
     }
     headers = [pair for pair in message.headers if not pair[0].startswith("Nats-")]
     headers += [
@@ -170,8 +176,8 @@ def dead_letter_headers(
         if value is not None
     ]
     if error is not None and traceback_limit:
-        told = _written(_traceback(error), traceback_limit, keep_end=True)
-        headers.append((f"{PREFIX}Traceback", told))
+        lines = _written(_traceback(error), traceback_limit, keep_end=True)
+        headers.append((f"{PREFIX}Traceback", lines))
     return tuple(headers)
 
 

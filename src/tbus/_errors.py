@@ -27,6 +27,46 @@ def text_of(error: BaseException) -> str:
         return f"<its __str__ raised {type(failure).__name__}>"
 
 
+NAMED = 3
+"""Exceptions of a group that are told of, at most."""
+
+
+def describe(error: BaseException, limit: int = 500) -> str:
+    """Type and text of an exception, or of those that a group holds: the group itself says nothing
+    but how many. Bounded: each has its share of `limit`, in characters."""
+    if not isinstance(error, BaseExceptionGroup):
+        name, text = type(error).__name__, text_of(error)
+        return (f"{name}: {text}" if text else name)[:limit]
+    name, leaves = type(error).__name__, leaves_of(error)
+    more = len(leaves) - NAMED
+    end = f"; and {more} more" if more > 0 else ""
+    share = max(1, (limit - len(f"{name} of {end}")) // min(len(leaves), NAMED) - len("; "))
+    named = "; ".join(describe(leaf, share) for leaf in leaves[:NAMED])
+    return f"{name} of {named}{end}"[:limit]
+
+
+def leaves_of(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """The exceptions that a group holds, however deep, in order."""
+    leaves: list[BaseException] = []
+    rest: list[BaseException] = [group]
+    while rest:
+        error = rest.pop()
+        if isinstance(error, BaseExceptionGroup):
+            rest += reversed(error.exceptions)
+        else:
+            leaves.append(error)
+    return leaves
+
+
+def sole(error: BaseException) -> BaseException:
+    """The only exception that a group holds; itself if it is none, or holds several."""
+    if isinstance(error, BaseExceptionGroup):
+        leaves = leaves_of(error)
+        if len(leaves) == 1:
+            return leaves[0]
+    return error
+
+
 class TbusError(Exception):
     """The root of everything that tbus raises."""
 
@@ -205,4 +245,4 @@ class BatchFailed(Exception):
             )
         first = next(iter(self.errors.values()))
         more = f", and {len(self.errors) - 1} more" if len(self.errors) > 1 else ""
-        super().__init__(f"{type(first).__name__}: {text_of(first)}{more}")
+        super().__init__(f"{describe(first)}{more}")

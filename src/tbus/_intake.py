@@ -22,7 +22,7 @@ import attrs
 
 from ._careful import Careful, Limited, Turns
 from ._dispatch import KeyedDispatcher, Lane, LaneState
-from ._errors import InvalidEnvelope, Reject, TbusError, text_of
+from ._errors import InvalidEnvelope, Reject, TbusError, describe
 from ._events import (
     DeadLettered,
     Discarded,
@@ -569,8 +569,3 @@ class _Grave:
     dug: float
     """Clock time of the last failure."""
     tries: int = 0
-
-
-def describe(error: BaseException, limit: int = 500) -> str:
-    """Type and text of an exception, bounded."""
-    return f"{type(error).__name__}: {text_of(error)}"[:limit]

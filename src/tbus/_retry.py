@@ -11,7 +11,15 @@ from typing import Any
 
 import attrs
 
-from ._errors import ConfigurationError, Discard, InvalidEnvelope, Reject, RetryAfter, text_of
+from ._errors import (
+    ConfigurationError,
+    Discard,
+    InvalidEnvelope,
+    Reject,
+    RetryAfter,
+    describe,
+    text_of,
+)
 
 
 def _check_number(least: float, most: float, rule: str) -> Any:
@@ -192,9 +200,11 @@ def _wanted_seconds(error: RetryAfter) -> float | None:
     return float(max(0, min(seconds, _LONGEST)))
 
 
+REASON = 4000
+"""Characters of a reason: more than anybody keeps of it."""
+
+
 def _reason(error: BaseException) -> str:
-    text = text_of(error)
-    if isinstance(error, Reject | Discard) and text:
+    if isinstance(error, Reject | Discard) and (text := text_of(error)):
         return text
-    name = type(error).__name__
-    return f"{name}: {text}" if text else name
+    return describe(error, REASON)
