@@ -81,6 +81,16 @@ def test_the_block_is_what_the_protocol_asks_for(headers: Any, message_id: str) 
     assert len(lines) == 2 + len(headers)
 
 
+@pytest.mark.parametrize("line_end", ["\r\n", "\n", "\r"])
+def test_an_id_that_another_program_gave_makes_no_header_of_its_own(line_end: str) -> None:
+    block = encode_headers((("a", "b"),), f"id{line_end}Nats-Rollup: all", None)
+    assert decode_headers(block) == ((("a", "b"),), None)
+    lines = block.decode().splitlines()
+    assert lines == ["NATS/1.0", lines[1], "a: b", ""]
+    other = encode_headers((("a", "b"),), f"id2{line_end}Nats-Rollup: all", None)
+    assert other != block  # it is still known by its id
+
+
 @pytest.mark.parametrize("block", [None, encode_headers((), "id", None)])
 def test_an_event_without_headers_has_none(block: bytes | None) -> None:
     assert decode_headers(block) == ((), None)

@@ -24,6 +24,9 @@ def encode_headers(headers: Headers, message_id: str, key: str | None) -> bytes:
         message_id: what the server discards duplicates by.
         key: the key of plain bytes; an envelope carries its own.
     """
+    if "\n" in message_id or "\r" in message_id:
+        # An envelope of another program may have any id: what follows must be no header of its own.
+        message_id = message_id.encode("unicode_escape").decode()
     text = f"NATS/1.0\r\n{MESSAGE_ID}: {message_id}\r\n"
     if key is not None:
         text += f"{KEY}: {key}\r\n"
