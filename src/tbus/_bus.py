@@ -73,14 +73,16 @@ class Health:
     """How the bus is, for probes.
 
     Attributes:
-        state: "connected", "disconnected" or "draining".
+        state: "connected", or "disconnected" from its broker, which it tries to reach again;
+            "draining" from when the block of the bus is left until everything has ended;
+            "closed" from then on.
         in_flight: messages here that are not settled.
         running: handlers running.
         last_progress: seconds since a message was last settled or an event stored; None if
             nothing was yet.
     """
 
-    state: Literal["connected", "disconnected", "draining"]
+    state: Literal["connected", "disconnected", "draining", "closed"]
     in_flight: int
     running: int
     last_progress: float | None
@@ -121,6 +123,8 @@ class Bus:
         self._on_failure: Callable[[], None] = lambda: None
         self._ending = False
         self._closed = False
+        self._left = False
+        """Nothing of it is there any more; set at the door."""
         self.draining = anyio.Event()
         """Set once the bus begins to end."""
 
@@ -473,6 +477,8 @@ class Bus:
             TransportLost: none came within `timeout` seconds.
         """
         check_seconds("timeout", timeout)
+        if self._closed:
+            raise BusClosed("this bus has ended; open another one")
         self._check_here()
         with self._runtime.open_scope() as scope:
             scope.deadline = self._runtime.clock() + timeout
@@ -480,24 +486,31 @@ class Bus:
         raise TransportLost(f"{self.config.address} did not answer within {timeout} s")
 
     def health(self) -> Health:
-        """How the bus is now; asks nobody."""
+        """How the bus is now; asks nobody, and can be asked after its end, too."""
         intakes = [intake for _, intake in self._readers.open_ones()]
         seen = [self._pool.progressed, self._publisher.progressed]
         seen += [intake.progressed for intake in intakes]
         progressed = max([at for at in seen if at is not None], default=None)
+        if self._left:
+            intakes = []  # what they gave back is the broker's
         return Health(
-            "draining"
-            if self.draining.is_set()
-            else "connected"
-            if self.transport.is_connected()
-            else "disconnected",
+            self._state(),
             sum(len(intake.dispatcher) for intake in intakes),
             sum(intake.running for intake in intakes),
             None if progressed is None else self._runtime.clock() - progressed,
         )
 
+    def _state(self) -> Literal["connected", "disconnected", "draining", "closed"]:
+        if self._left:
+            return "closed"
+        if self.draining.is_set():
+            return "draining"
+        return "connected" if self.transport.is_connected() else "disconnected"
+
     def census(self) -> Census:
-        """Every task, thread, connection and process of the bus."""
+        """Every task, thread, connection and process of the bus: none after its end."""
+        if self._left:
+            return Census(())
         now = self._runtime.clock()
         tasks = [
             Holding("task", role, topic, age=now - since)
@@ -521,8 +534,14 @@ class Bus:
 
         Args:
             buffer: events that wait for a slow reader; then it sees `EventsMissed`.
+
+        Raises:
+            ConfigurationError: `buffer` is no whole number of at least 1.
+            BusClosed: the bus has ended. While it ends, there are events to read.
         """
         check_count("buffer", buffer)
+        if self._left:
+            raise BusClosed("this bus has ended; open another one")
         self._check_here()
         with self._hub.open(buffer) as reader:
             yield reader

@@ -49,6 +49,7 @@ async def open_bus(
     body_error: BaseException | None = None
     causes: list[BaseException] = []
     late: list[BaseException] = []
+    bus: Bus | None = None
     opened = False
     try:
         async with AsyncExitStack() as stack:
@@ -82,6 +83,8 @@ async def open_bus(
         late.append(error)  # the bus has ended: no cancellation of the body comes from it
     finally:
         hub.end()
+        if bus is not None:
+            bus._left = True
     if body_error is not None and causes and _is_cancellation(body_error, runtime):
         # A crash in the bus cancels the body, too: that cancellation ends here. One from
         # outside is still to be delivered.

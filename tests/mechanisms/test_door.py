@@ -112,3 +112,12 @@ async def test_a_failure_that_says_nothing_is_named_all_the_same() -> None:
     with pytest.raises(BusError, match=r"the bus has failed: AssertionError\(\)"):
         async with open_bus() as bus:
             bus._fail(AssertionError())
+
+
+@pytest.mark.asyncio_too
+async def test_a_bus_that_failed_as_it_was_left_has_ended_all_the_same() -> None:
+    with pytest.raises(BusError, match="at the very end"):
+        async with open_bus() as bus:
+            pass
+    assert bus.health().state == "closed"
+    assert bus.census().count() == 0

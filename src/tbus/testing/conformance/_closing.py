@@ -115,8 +115,25 @@ async def a_bus_that_has_ended_refuses_everything(harness: Harness) -> None:
         await bus.configure_topic(topic)
     with raising(BusClosed):
         await bus.lag(topic, "g")
-    async with bus.open_events() as events:
-        assert [event async for event in events] == []
+    with raising(BusClosed):
+        await bus.ping()
+    with raising(BusClosed):
+        async with bus.open_events():
+            pass
+
+
+@case()
+async def a_bus_that_has_ended_tells_that_nothing_of_it_is_left(harness: Harness) -> None:
+    topic = harness.topic()
+    async with harness.open_bus(grace=0.01) as bus:
+        await bus.subscribe(topic, Gate(), group="g")
+        await publish_text(bus, topic, "ab")
+        assert bus.census().count()
+        assert bus.health().state == "connected"
+    assert str(bus.census()) == "nothing"
+    health = bus.health()
+    assert (health.state, health.in_flight, health.running) == ("closed", 0, 0)
+    assert health.last_progress is not None
 
 
 @case()
