@@ -301,11 +301,26 @@ class Bus:
     ) -> AsyncIterator[Messages]:
         """The same, pulled: `async for message in messages:`, then `async with message:`.
 
-        Leaving the inner block settles the message; an exception there counts as a failed
-        attempt and goes on, so catch it outside to continue. Leaving the outer block gives
-        back what is not settled, without an attempt.
+        Entering the outer block returns when the broker has the subscription, as `subscribe`
+        does. Leaving the inner block settles the message; an exception there counts as a failed
+        attempt and goes on, so catch it outside to continue: the message is yielded again after
+        the policy's delay, with its next attempt. Several tasks may read, each its own
+        messages. The loop ends when the bus begins to end.
 
-        Args, Raises: as for `subscribe`.
+        Cancelled inside the inner block, the message has used no attempt and is yielded again.
+        Leaving the outer block, however it is left, gives back what is not settled, without an
+        attempt, and closes the subscription, which takes 0.3 s at most; a message that is
+        entered afterwards raises RuntimeError.
+
+        Args:
+            concurrency: messages out at once, one of each key (default: the bus's).
+            rate: how fast messages are yielded, those that come again included: as for `subscribe`.
+            topic, group, max_in_flight, order, retry, dead_letter, start, max_deliveries: as for
+                `subscribe`.
+
+        Raises:
+            ConfigurationError, InvalidTopic, SubscriptionFailed, TransportLost, BusClosed: on
+                entering, as for `subscribe`.
         """
         messages = Messages(self._runtime)
         intake = await self._open_intake(
@@ -443,28 +458,96 @@ class Bus:
         return await self.transport.configure_topic(topic, check_options(options), strategy)
 
     async def get_topic(self, topic: str) -> TopicOptions | None:
-        """What the broker has, or None."""
+        """What the broker has of a topic now, whoever made it; None if there is none.
+
+        Only asks, and makes nothing. Cancelled, nothing is left behind.
+
+        Args:
+            topic: which.
+
+        Raises:
+            InvalidTopic: nothing was asked of the broker.
+            TransportLost: the broker could not be reached within 10 s.
+            BusClosed: the bus has ended, or is ending.
+        """
         self._may_subscribe()
         return await self.transport.get_topic(check_topic(topic))
 
     async def list_topics(self) -> list[str]:
-        """The topics, sorted."""
+        """The topics, sorted, dead-letter topics among them. On NATS those whose streams tbus
+        made; on Kafka those of the whole cluster, without its internal ones; in memory all.
+
+        Cancelled, nothing is left behind.
+
+        Raises:
+            TransportLost: the broker could not be reached within 10 s.
+            BusClosed: the bus has ended, or is ending.
+        """
         self._may_subscribe()
         return await self.transport.list_topics()
 
     async def remove_topic(self, topic: str) -> bool:
-        """Remove a topic and all that it holds; False if there was none."""
+        """Remove a topic, all that it holds, and where its groups stand in it. There is no way
+        back, and nobody is asked: a bus that reads it, this one too, ends with a `BusError` whose
+        cause is `ConsumerGone`. Its dead-letter topic stays. It may be made again, by
+        `configure_topic` or by who publishes to it.
+
+        Cancelled, or after `TransportLost`, it may be removed or not: call again.
+
+        Args:
+            topic: which.
+
+        Returns:
+            False if there was none.
+
+        Raises:
+            InvalidTopic: nothing was asked of the broker.
+            TransportLost: the broker could not be reached, or did not answer, within 10 s.
+            BusClosed: the bus has ended, or is ending.
+        """
         self._may_subscribe()
         return await self.transport.remove_topic(check_topic(topic))
 
     async def lag(self, topic: str, group: str) -> Lag:
-        """How far a group is behind."""
+        """How far a group is behind: what is stored and not settled, of each partition. What a
+        handler is at counts as behind; what is settled does not, also where
+        the broker's own count is behind.
+
+        The partitions are asked one after the other while others publish and read, so it is a
+        look, not a snapshot. Cancelled, nothing is left behind.
+
+        Args:
+            topic: of which topic.
+            group: which group; any, not only those of this bus.
+
+        Returns:
+            Messages, and seconds since the oldest was stored where the broker tells that.
+
+        Raises:
+            InvalidTopic: nothing was asked of the broker.
+            ConsumerGone: there is no such topic, or the group has never read it. (In memory such a
+                group is behind by all that is stored.)
+            ConfigurationError: the embedded broker cannot tell (Tansu).
+            TransportLost: the broker could not be reached within 10 s.
+            BusClosed: the bus has ended, or is ending.
+        """
         self._may_subscribe()
         return await self.transport.lag(check_topic(topic), check_group(group))
 
     async def list_groups(self, topic: str) -> list[str]:
         """The groups that read a topic, or have read it and were not removed, sorted; none of a
-        topic that does not exist."""
+        topic that does not exist. On Kafka those that have committed where they stand.
+
+        Cancelled, nothing is left behind.
+
+        Args:
+            topic: which.
+
+        Raises:
+            InvalidTopic: nothing was asked of the broker.
+            TransportLost: the broker could not be reached within 10 s.
+            BusClosed: the bus has ended, or is ending.
+        """
         self._may_subscribe()
         return (await self.transport.list_groups([check_topic(topic)]))[topic]
 
@@ -473,8 +556,16 @@ class Bus:
     async def ping(self, timeout: float = 5.0) -> float:
         """Ask the broker for a sign of life; returns the round trip in seconds.
 
+        It goes the way that everything else goes, so it tells of the bus, too, not of the broker
+        alone. Cancelled, nothing is left behind.
+
+        Args:
+            timeout: seconds to wait for it, more than 0.
+
         Raises:
-            TransportLost: none came within `timeout` seconds.
+            ConfigurationError: `timeout` is no such number.
+            TransportLost: none came within `timeout` seconds; over NATS and Kafka, within 10 s.
+            BusClosed: the bus has ended. While it ends, it can be asked.
         """
         check_seconds("timeout", timeout)
         if self._closed:

@@ -189,8 +189,8 @@ class RetryAfter(Exception):
     other keys go on.
 
     Args:
-        seconds: until then, for what stands at that time may have passed: less than 0 is at once.
-            More than ten years is ten years.
+        seconds: from now. Less than 0 is at once, so what is left until some time may be given as
+            it is; more than ten years is ten years.
         reason: told by events and dead letters.
 
     Raises:
