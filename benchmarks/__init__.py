@@ -3,7 +3,8 @@
 `python -m benchmarks --help` says how to run it. The rooms: `plans` says what is compared and
 which figure is to be reached; `publishing`, `consuming`, `arrival`, `loaded`, `in_memory`,
 `fairness` and `holdings` are the contestants, each of which runs in a process of its own; `rounds`
-runs them in turn. The rooms that begin with `kafka_` are the same for Kafka. Of what they say,
+runs them in turn, and `processes` is what such a process is told. The rooms that begin with
+`kafka_` are the same for Kafka. Of what they say,
 `tables` and `page` make something readable, `drawing` plots and `evidence` the files in
 docs/evidence; `result_file` keeps it, and `noise`, `series` and `comparing` hold one such file
 against another.

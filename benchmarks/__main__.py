@@ -9,8 +9,6 @@ of its own: `python -m benchmarks pressure|leaks|scale|soak --help`.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import shlex
 import sys
 from contextlib import AsyncExitStack
@@ -23,14 +21,13 @@ from tbus.servers import open_kafka_server, open_nats_server
 
 from . import stress
 from .comparisons import COMPARISONS
-from .contestants import run
 from .machine import describe
 from .page import page
+from .processes import PROCESSES
 from .reading import compare, report
 from .result_file import result_file, writing
 from .results import NAMES, measure
-from .soak import soaking
-from .workload import Job
+from .workload import Failed
 
 QUICK = (0.05, 2)
 """Share of the work, and rounds, for a look."""
@@ -80,12 +77,15 @@ async def measure_all(
 
 def main() -> None:
     """Read the command line and do what it says."""
-    if sys.argv[1:2] == ["contestant"]:  # a process of `rounds`, not for people
-        name, topic, count = sys.argv[2:]
-        print(json.dumps(run(name, Job(os.environ["TBUS_BENCH_URL"], topic, int(count)))))
-        return
-    if sys.argv[1:2] == ["soaking"]:  # a process of `soak`, not for people
-        soaking(sys.argv[2])
+    try:
+        _main()
+    except Failed as error:
+        sys.exit(str(error))
+
+
+def _main() -> None:
+    if sys.argv[1:2] and sys.argv[1] in PROCESSES:
+        PROCESSES[sys.argv[1]](sys.argv[2:])
         return
     if sys.argv[1:2] and sys.argv[1] in stress.STRESSES:
         stress.main(sys.argv[1:])

@@ -17,6 +17,7 @@ from typing import Any
 import trio
 
 from tbus import Bus
+from tbus.cli._beside import running_beside
 
 from .workload import Figures
 
@@ -100,7 +101,5 @@ async def watch_tasks(bus: Bus, less: Callable[[], int]) -> AsyncIterator[Callab
             look()
             await trio.sleep(EVERY)
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(look_on)
+    async with running_beside(look_on, "count of tasks"):
         yield lambda: most
-        nursery.cancel_scope.cancel()

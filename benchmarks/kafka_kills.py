@@ -24,7 +24,7 @@ from .kafka_consuming import commit_now_and_then
 from .kafka_workload import PARTITIONS, open_consumer
 from .rounds import ROOT, contestant_command, contestant_environment, in_turn, open_topic
 from .tables import spread
-from .workload import Figures, Job
+from .workload import Failed, Figures, Job
 
 SESSION = 2.0
 """Seconds after which the group gives up the member that was killed."""
@@ -146,6 +146,6 @@ async def _run_until(
                 if len(known) >= until:
                     process.kill()  # what it has told by then is still read
             seconds = time.perf_counter() - began
-            if len(known) < until:
-                raise SystemExit(f"{name} ended by itself, after {len(seen)} events")
+    if len(known) < until:
+        raise Failed(f"{name} ended by itself, after {len(seen)} events")
     return seen, seconds

@@ -21,7 +21,7 @@ from tbus import Bus, Message, TopicOptions, open_bus
 
 from .footprint import footprint, forget_peak, peak, resident, watch_tasks
 from .pressure_plans import MEDIA, PARTITIONS, PLAIN_SIZE, TOPICS, WORKLOADS, Medium, keys_of
-from .workload import Figures, Job, envelope, percentile
+from .workload import Failed, Figures, Job, envelope, percentile
 
 GROUP = "pressure"
 
@@ -105,7 +105,11 @@ async def pressure(job: Job, workload: str, medium: str) -> Figures:
 
 
 async def press(bus: Bus, job: Job, workload: str, medium: Medium) -> Figures:
-    """One run on a bus that is open; its topics stay, and its subscriptions are closed."""
+    """One run on a bus that is open; its topics stay, and its subscriptions are closed.
+
+    Raises:
+        Failed: nothing came any more.
+    """
     keys = keys_of(job.count)
     ledger = Ledger(job.count, keys)
     topics = topic_names(job)
@@ -129,13 +133,17 @@ async def press(bus: Bus, job: Job, workload: str, medium: Medium) -> Figures:
         most = await stack.enter_async_context(watch_tasks(bus, lambda: sending() + 2))
         begun = time.perf_counter()
         async with trio.open_nursery() as watch:
-            watch.start_soon(_give_up_when_stalled, ledger)
+            watch.start_soon(_give_up_when_stalled, ledger, watch.cancel_scope)
             async with trio.open_nursery() as senders:
                 for key in range(keys):
                     senders.start_soon(partial(send, bus, topics[key % TOPICS], key, ledger))
             sent = time.perf_counter()
             await ledger.done.wait()
             watch.cancel_scope.cancel()
+        if not ledger.done.is_set():
+            raise Failed(
+                f"nothing came for {STALLED:g} s: {ledger.unique} of {job.count} are there"
+            )
         seen_most = max(most(), opened["tasks"])  # a task of the opening may end meanwhile
     return {
         "handled": ledger.unique,
@@ -206,12 +214,12 @@ def _versions(key: int, ledger: Ledger) -> int:
     return each + (key < more)
 
 
-async def _give_up_when_stalled(ledger: Ledger) -> None:
+async def _give_up_when_stalled(ledger: Ledger, run: trio.CancelScope) -> None:
     before = -1
     while ledger.unique != before:
         before = ledger.unique
         await trio.sleep(STALLED)
-    raise SystemExit(f"nothing came for {STALLED:g} s: {ledger.unique} of {ledger.count} are there")
+    run.cancel()
 
 
 def _latency(took: array[float]) -> dict[str, float]:

@@ -16,7 +16,7 @@ import trio
 from tbus import TopicOptions, open_bus
 
 from .plans import Comparison
-from .workload import Figures, Job, envelopes
+from .workload import Failed, Figures, Job, envelopes
 
 ROOT = Path(__file__).parents[1]
 
@@ -128,18 +128,21 @@ async def in_a_process(name: str, job: Job, limit: float = TIME_LIMIT) -> Figure
         limit: seconds that it may take.
 
     Raises:
-        SystemExit: it failed, or its figures are worthless.
+        Failed: it did, or its figures are worthless, or it took longer.
     """
-    with trio.fail_after(limit):
-        done = await trio.run_process(
-            contestant_command(name, job),
-            cwd=ROOT,
-            env=contestant_environment(job),
-            capture_stdout=True,
-            capture_stderr=True,
-            check=False,
-        )
+    try:
+        with trio.fail_after(limit):
+            done = await trio.run_process(
+                contestant_command(name, job),
+                cwd=ROOT,
+                env=contestant_environment(job),
+                capture_stdout=True,
+                capture_stderr=True,
+                check=False,
+            )
+    except trio.TooSlowError as error:
+        raise Failed(f"{name} took more than {limit:g} s") from error
     if done.returncode:
-        raise SystemExit(f"{name} failed:\n{done.stderr.decode()}")
+        raise Failed(f"{name} failed:\n{done.stderr.decode()}")
     figures: Figures = json.loads(done.stdout.splitlines()[-1])
     return figures

@@ -7,15 +7,13 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-import trio
-
 from tbus import open_bus
 
 from .rounds import in_a_process
 from .scale import contestant_name, count_of
 from .scale_plans import AXES, Axis
 from .tables import spread
-from .workload import Figures, Job
+from .workload import Failed, Figures, Job
 
 LIMIT = 900.0
 """Seconds that one point may take."""
@@ -75,8 +73,8 @@ async def _point(axis: str, value: int, job: Job) -> Figures:
     """One point's figures, or why there are none: that is a figure, too."""
     try:
         return await in_a_process(contestant_name(axis, value), job, LIMIT)
-    except (SystemExit, trio.TooSlowError) as error:
-        why = str(error) or f"it took more than {LIMIT:g} s"
+    except Failed as error:
+        why = str(error)
         print(f"    {why}", file=sys.stderr, flush=True)
         return {"failed": error_of(why)[:LONGEST]}
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import sys
 import time
 import uuid
@@ -33,7 +32,7 @@ from .pressure_plans import MEDIA
 from .rounds import ROOT, contestant_environment, in_a_process
 from .scale import contestant_name, count_of
 from .scale_plans import AXES
-from .workload import Job
+from .workload import Failed, Job
 
 MIB = 1 << 20
 
@@ -91,7 +90,7 @@ async def soak(plan: Soak, url: str, tell: Tell) -> None:
     """Do it until its time is over; every round is told.
 
     Raises:
-        SystemExit: a round failed.
+        Failed: a round did.
     """
     if plan.what in ALONE:
         await _in_one_process(plan, url, tell)
@@ -154,17 +153,16 @@ async def _in_one_process(plan: Soak, url: str, tell: Tell) -> None:
             for line in lines:
                 tell(json.loads(line))
     if process.returncode:
-        raise SystemExit(f"the process that soaked ended with {process.returncode}")
+        raise Failed(f"the process that soaked ended with {process.returncode}")
 
 
-def soaking(words: str) -> None:
+def soaking(plan: Soak, url: str) -> None:
     """That process.
 
-    Args:
-        words: the plan, as JSON.
+    Raises:
+        Failed: a round did.
     """
-    plan = Soak(**json.loads(words))
-    trio.run(ALONE[plan.what], plan, os.environ["TBUS_BENCH_URL"], _say)
+    trio.run(ALONE[plan.what], plan, url, _say)
 
 
 def _say(figures: Figures) -> None:

@@ -15,6 +15,7 @@ from tbus.cli._beside import running_beside
 from .soak import Figures, Soak, soak
 from .soak_record import Record
 from .soak_view import SoakView
+from .workload import Failed
 
 REDRAW_EVERY = 0.5
 """Seconds."""
@@ -28,7 +29,7 @@ async def watch_soak(plan: Soak, url: str) -> dict[str, Any]:
         url: where the broker is.
 
     Raises:
-        SystemExit: a round failed.
+        Failed: a round did, or there was none.
     """
     record = Record()
     began = time.monotonic()
@@ -41,7 +42,7 @@ async def watch_soak(plan: Soak, url: str) -> dict[str, Any]:
         async with running_beside(partial(_watch, view, scope), "view of the soak"):
             await soak(plan, url, tell)
     if not record.at:
-        raise SystemExit("not one round was finished")
+        raise Failed("not one round was finished")
     return record.entry(plan.title, plan.what)
 
 

@@ -29,6 +29,10 @@ WHEN = datetime(2026, 1, 2, 3, 4, 5, 123456, tzinfo=UTC)
 Figures = dict[str, Any]
 
 
+class Failed(Exception):
+    """A run gave no figures, or none that count; its words say why, to people."""
+
+
 @attrs.frozen
 class Job:
     """What a contestant is given.

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import benchmarks.__main__
 from benchmarks.result_file import result_file, writing
+from benchmarks.workload import Failed
 from tests.benchmarks.test_compare import MACHINE
 
 ROOT = Path(__file__).parents[2]
@@ -104,3 +106,32 @@ def test_a_link_to_a_result_file_stays_one(tmp_path):
     link = tmp_path / "link.json"
     link.symlink_to(tmp_path / "x.json")
     assert result_file(str(link)) == tmp_path / "x.json"
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["contestant"], "NAME"),
+        (["contestant", "nobody", "t", "1"], "there is no contestant 'nobody'"),
+        (["contestant", "memory_tbus", "t", "1"], "TBUS_BENCH_URL is not set"),
+        (["contestant", "memory_tbus", "t", "many"], "COUNT"),
+        (["soaking"], "PLAN"),
+        (["soaking", "{"], "no plan"),
+        (["soaking", '{"what": 1}'], "no plan"),
+    ],
+)
+def test_processes_that_are_for_no_person_say_what_they_want(command, said):
+    done = run(*command)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_fails_is_told_in_its_own_words_and_no_traceback(monkeypatch):
+    async def fail(*_):
+        raise Failed("it stood still")
+
+    monkeypatch.setattr(benchmarks.__main__, "measure", fail)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "memory", "--quick"])
+    with pytest.raises(SystemExit, match="it stood still"):
+        benchmarks.__main__.main()

@@ -4,11 +4,12 @@ import copy
 
 import pytest
 
+import benchmarks.pressure
 from benchmarks.pressure import Ledger, pressure
 from benchmarks.pressure_page import pressure_laws, pressure_part
 from benchmarks.pressure_plans import LOADS, MEDIA, PUBLISHED, WORKLOADS, keys_of, published
 from benchmarks.pressure_runs import measure_pressure, summed
-from benchmarks.workload import Job
+from benchmarks.workload import Failed, Job
 
 COUNT = 300
 
@@ -123,3 +124,13 @@ async def test_rounds_run_in_processes_and_are_kept_as_they_come():
 def test_nothing_is_said_of_a_broker_that_was_not_there(entry):
     del entry["runs"][0]["rounds"][0]["left"]
     assert "nothing is left at the broker" not in pressure_laws(entry)
+
+
+async def test_a_run_to_which_nothing_comes_is_given_up_in_so_many_words(topic, monkeypatch):
+    async def lose(bus, topic, key, ledger):
+        pass
+
+    monkeypatch.setattr(benchmarks.pressure, "_send_plain", lose)
+    monkeypatch.setattr(benchmarks.pressure, "STALLED", 0.01)
+    with pytest.raises(Failed, match=r"nothing came for 0.01 s: 0 of 300 are there"):
+        await pressure(Job("memory://", topic, COUNT), "plain", "memory")

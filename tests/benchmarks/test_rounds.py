@@ -20,7 +20,7 @@ from benchmarks.kafka_workload import Timed
 from benchmarks.pinned import stay_on_one_processor
 from benchmarks.plans import LATENCY
 from benchmarks.rounds import in_a_process, in_turn, order_of
-from benchmarks.workload import SIZE, Job, Observer, bodies, envelopes, percentile
+from benchmarks.workload import SIZE, Failed, Job, Observer, bodies, envelopes, percentile
 from tbus import Envelope
 
 
@@ -91,8 +91,13 @@ async def test_a_comparison_over_kafka_runs_once_uncounted_and_the_others_do_not
     assert ran == [("latency_tbus", 5000)]
 
 
+async def test_a_contestant_that_takes_too_long_is_named_with_its_time():
+    with pytest.raises(Failed, match=r"memory_tbus took more than 0.01 s"):
+        await in_a_process("memory_tbus", Job("memory://", "t", 1), 0.01)
+
+
 async def test_a_contestant_that_fails_ends_the_run_and_says_why():
-    with pytest.raises(SystemExit, match=r"nobody failed(.|\n)*KeyError"):
+    with pytest.raises(Failed, match=r"nobody failed(.|\n)*there is no contestant 'nobody'"):
         await in_a_process("nobody", Job("memory://", "t", 1))
 
 

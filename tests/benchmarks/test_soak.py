@@ -1,6 +1,7 @@
 """Any of what presses, for a given time."""
 
 import io
+import sys
 
 import pytest
 from rich.console import Console
@@ -9,7 +10,9 @@ from benchmarks.soak import Figures, Soak, soak
 from benchmarks.soak_page import soak_laws, soak_part
 from benchmarks.soak_record import Record, clock, figure
 from benchmarks.soak_view import SoakView, sparks
+from benchmarks.soak_watch import watch_soak
 from benchmarks.stress import main
+from benchmarks.workload import Failed
 
 ROUND = {"messages": 100, "messages/s": 5000.0, "missing": 0, "violations": 0, "memory, MiB": 50.0}
 
@@ -107,3 +110,9 @@ def test_a_time_that_is_none_is_refused(words, capsys):
         main(["soak", "leaks", "--for", words])
     assert refused.value.code == 2
     assert "--for" in capsys.readouterr().err
+
+
+async def test_a_soak_whose_process_fails_says_so_in_one_line(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "false")
+    with pytest.raises(Failed, match="the process that soaked ended with 1"):
+        await watch_soak(Soak("leaks", 0.2, 1, transport="memory"), "memory://")
