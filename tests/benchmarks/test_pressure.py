@@ -91,6 +91,16 @@ def test_a_page_tells_our_figures_beside_the_originals_and_says_whose_they_are(e
     assert "**Published**" in text
 
 
+def test_a_page_tells_of_medians_only_where_there_are_rounds(entry):
+    text = pressure_part(entry)
+    assert "Each ran once." in text
+    assert "7,000 (" not in text
+    run = entry["runs"][0]
+    twice = {"rounds": 2, "runs": [{**run, "rounds": run["rounds"] * 2}]}
+    assert "Medians of 2 rounds" in pressure_part(twice)
+    assert "7,000 (7,000-7,000)" in pressure_part(twice)
+
+
 @pytest.mark.parametrize(
     ("law", "change"),
     [
