@@ -84,7 +84,7 @@ def compare_files(
     """Hold a result file against a later one.
 
     Raises:
-        ValueError: they have no figure in common.
+        ValueError: they have no figure in common, or none of the same amount of work.
     """
     was, now = series_of(before), series_of(after)
     machines = _differences(before["machine"], after["machine"])
@@ -93,6 +93,11 @@ def compare_files(
     both = [place for place in now if place in was and place[0] not in work]
     laws = laws_of(before["results"]), laws_of(after["results"])
     if not both and not laws[0].keys() & laws[1].keys():
+        if work:
+            raise ValueError(
+                "the two files can only be compared if they did the same amount of work: "
+                + "; ".join(_counts(name, before["results"], after["results"]) for name in work)
+            )
         raise ValueError("the two files have no figure in common")
     rows = []
     for place in both:
@@ -160,6 +165,14 @@ def _other_work(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
         for name, entry in after.items()
         if name in before and entry.get("count") != before[name].get("count")
     ]
+
+
+def _counts(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    was, now = (
+        f"{entry[name]['count']:,} events" if "count" in entry[name] else "an unknown number"
+        for entry in (before, after)
+    )
+    return f"{name} {was} before, {now} after"
 
 
 # --- as text -----------------------------------------------------------------------------

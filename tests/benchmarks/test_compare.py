@@ -177,6 +177,10 @@ def test_the_command_ends_with_1_if_something_got_worse_and_prints_it(write, cap
         ("no json", "Expecting value"),
         ({"events": 1}, "holds no results"),
         (results(latency=latency(1, 1)), "no figure in common"),
+        (
+            results(memory={**memory(100), "count": 4000}),
+            "the same amount of work: memory 200 events before, 4,000 events after",
+        ),
     ],
 )
 def test_what_cannot_be_compared_ends_with_2_and_says_why(write, capsys, data, said):
