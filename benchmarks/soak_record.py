@@ -16,6 +16,9 @@ SUMS = ("messages", "cycles")
 NEVER = ("missing", "violations", "left behind")
 """Figures that must be 0 in every round."""
 
+AFTERWARDS = {"left behind"}
+"""What a look tells that is taken when all is over, and is no round."""
+
 FEWEST = 10
 """Rounds from which on a slope is told."""
 
@@ -25,17 +28,20 @@ class Record:
     """Every round's figures, and when they came.
 
     Attributes:
-        at: seconds from the beginning, for each round.
+        rounds: how many there were.
+        at: seconds from the beginning, for each round, and for the look afterwards.
         courses: the values of each figure, and which round each is of.
         sums: what is added up.
     """
 
+    rounds: int = 0
     at: list[float] = attrs.Factory(list)
     courses: dict[str, list[tuple[int, float]]] = attrs.Factory(dict)
     sums: dict[str, float] = attrs.Factory(dict)
 
     def add(self, seconds: float, figures: Mapping[str, float]) -> None:
-        """One round more."""
+        """One round more, or the look that is taken afterwards."""
+        self.rounds += figures.keys() != AFTERWARDS
         for name, value in figures.items():
             if name in SUMS:
                 self.sums[name] = self.sums.get(name, 0) + value
@@ -77,7 +83,7 @@ class Record:
             "title": title,
             "what": what,
             "seconds": self.at[-1] if self.at else 0.0,
-            "rounds": len(self.at),
+            "rounds": self.rounds,
             "sums": self.sums,
             "figures": self.summary(),
             "courses": {

@@ -72,7 +72,7 @@ class SoakView:
         last = ", ".join(
             f"{name} {figure(self._record.values(name)[-1])}" for name in self._record.courses
         )
-        return f"{clock(self.elapsed())}  round {len(self._record.at):,}: {last}"
+        return f"{clock(self.elapsed())}  round {self._record.rounds:,}: {last}"
 
     def frame(self) -> RenderableType:
         """What is drawn."""
@@ -80,7 +80,7 @@ class SoakView:
         sums = ", ".join(f"{figure(n)} {name}" for name, n in self._record.sums.items())
         head = Text.assemble(
             (f"  {self._title}\n", "bold"),
-            f"  {clock(elapsed)} of {clock(self._seconds)}, {len(self._record.at):,} rounds",
+            f"  {clock(elapsed)} of {clock(self._seconds)}, {self._record.rounds:,} rounds",
             f", {sums}" if sums else "",
         )
         bar = ProgressBar(total=self._seconds, completed=min(elapsed, self._seconds), width=60)

@@ -41,7 +41,7 @@ async def watch_soak(plan: Soak, url: str) -> dict[str, Any]:
     with screen as view, trio.CancelScope() as scope:
         async with running_beside(partial(_watch, view, scope), "view of the soak"):
             await soak(plan, url, tell)
-    if not record.at:
+    if not record.rounds:
         raise Failed("not one round was finished")
     return record.entry(plan.title, plan.what)
 

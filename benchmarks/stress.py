@@ -178,9 +178,12 @@ PLANS = {"pressure": _pressure, "leaks": _leaks, "scale": _scale, "soak": _soak}
 def _seconds(words: str) -> float:
     units = {"s": 1, "m": 60, "h": 3600}
     number, unit = (words[:-1], words[-1]) if words[-1:] in units else (words, "s")
-    seconds = float(number) * units[unit]
+    try:
+        seconds = float(number) * units[unit]
+    except ValueError:
+        seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise ValueError(words)
+        raise argparse.ArgumentTypeError(f"{words!r} is no time like 90, 90s, 10m or 2h")
     return seconds
 
 

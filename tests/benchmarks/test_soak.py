@@ -32,6 +32,15 @@ def test_a_record_adds_up_what_is_counted_and_keeps_the_course_of_the_rest(recor
     assert found["messages/s"]["median"] == 5000
 
 
+def test_the_look_that_is_taken_afterwards_is_no_round(record):
+    record.add(400.0, {"left behind": 2})
+    entry = record.entry("pressure", "pressure")
+    assert entry["rounds"] == 40
+    assert not soak_laws(entry)["never: left behind"]
+    assert "40 rounds" in soak_part(entry)
+    assert "round 40:" in SoakView(Console(), "pressure", 400, record).line()
+
+
 def test_a_slope_is_by_hour_and_of_the_second_half(record):
     rise = record.summary()["memory, MiB"]
     assert rise["per_hour"] == pytest.approx(36)  # 0.1 in 10 seconds
@@ -104,12 +113,12 @@ def test_the_command_reports_what_was_done(capsys):
     assert "## Soak: pressure, envelopes" in out
 
 
-@pytest.mark.parametrize("words", ["soon", "0", "-1m", "inf"])
+@pytest.mark.parametrize("words", ["soon", "0", "-1m", "-5", "inf", "nan", "s"])
 def test_a_time_that_is_none_is_refused(words, capsys):
     with pytest.raises(SystemExit) as refused:
-        main(["soak", "leaks", "--for", words])
+        main(["soak", "leaks", f"--for={words}"])
     assert refused.value.code == 2
-    assert "--for" in capsys.readouterr().err
+    assert f"--for: {words!r} is no time like 90, 90s, 10m or 2h" in capsys.readouterr().err
 
 
 async def test_a_soak_whose_process_fails_says_so_in_one_line(monkeypatch):
