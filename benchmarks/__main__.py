@@ -26,7 +26,7 @@ from .page import page
 from .processes import PROCESSES
 from .reading import compare, report
 from .result_file import result_file, writing
-from .results import NAMES, measure
+from .results import NAMES, TITLES, measure
 from .workload import Failed
 
 QUICK = (0.05, 2)
@@ -83,6 +83,13 @@ def main() -> None:
         sys.exit(str(error))
 
 
+def _names() -> str:
+    """Every name, and what it stands for."""
+    known = {**TITLES, **{name: ", ".join(names) for name, names in GROUPS.items()}}
+    known["all"] = "all of the above"
+    return "\n".join(["names:", *(f"  {name:<21} {about}" for name, about in known.items())])
+
+
 def _main() -> None:
     if sys.argv[1:2] and sys.argv[1] in PROCESSES:
         PROCESSES[sys.argv[1]](sys.argv[2:])
@@ -92,8 +99,13 @@ def _main() -> None:
         return
     if sys.argv[1:2] and sys.argv[1] in OVER_FILES:
         sys.exit(OVER_FILES[sys.argv[1]](sys.argv[2:]))
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="+", metavar="NAME", help=", ".join([*NAMES, *GROUPS]))
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog=_names(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", nargs="+", metavar="NAME", help="what is measured: see below")
     parser.add_argument("--rounds", type=int, default=5, help="how often each runs (5)")
     parser.add_argument("--json", type=result_file, metavar="FILE", help="write the figures there")
     parser.add_argument("--quick", action="store_true", help="a twentieth, two rounds: for a look")

@@ -14,7 +14,15 @@ from .rounds import compare, in_a_process, in_turn
 from .tables import ratios, spread
 from .workload import Figures, Job
 
-NAMES = (*COMPARISONS, "kafka-kills", "kafka-loops", "fairness", "tasks")
+TITLES = {name: comparison.title for name, comparison in COMPARISONS.items()} | {
+    "kafka-kills": "Kafka, a consumer that is killed: what is handled again",
+    "kafka-loops": "Kafka, one pull loop for a group: tasks by topics",
+    "fairness": "Fairness: a crossing while one side is busy",
+    "tasks": "What a bus holds: tasks, and what is left after many cycles",
+}
+"""What each benchmark is about."""
+
+NAMES = tuple(TITLES)
 
 PROBES = 300
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 import benchmarks.__main__
+from benchmarks.__main__ import GROUPS
 from benchmarks.result_file import result_file, writing
+from benchmarks.results import TITLES
 from benchmarks.workload import Failed
 from tests.benchmarks.test_compare import MACHINE
 
@@ -135,3 +137,11 @@ def test_what_fails_is_told_in_its_own_words_and_no_traceback(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["benchmarks", "memory", "--quick"])
     with pytest.raises(SystemExit, match="it stood still"):
         benchmarks.__main__.main()
+
+
+def test_help_says_of_every_benchmark_what_it_is_about():
+    lines = run("--help").stdout.splitlines()
+    for name, title in TITLES.items():
+        assert f"  {name:<21} {title}" in lines
+    for name in GROUPS:
+        assert any(line.startswith(f"  {name} ") for line in lines)
