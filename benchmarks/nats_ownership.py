@@ -149,7 +149,7 @@ OWNER_IDLE = Comparison(
         " alike."
     ),
     count=200,
-    figures={"sent": "messages/s"},
+    figures={"sent": "messages a second"},
     contestants=(Contestant("owners_idle", "a group of one, by lease"),),
     targets=(Target("at most", 2.0, "sent"),),
 )

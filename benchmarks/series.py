@@ -51,7 +51,8 @@ def series_of(results: Mapping[str, Any]) -> dict[tuple[str, str], Series]:
 
 
 def better_of(unit: str) -> Better:
-    """Whether more of a figure is better: of a rate it is, of a time it is not."""
+    """Whether more of a figure is better: of a rate it is (events/s); of a time it is not, nor of
+    what is sent for nothing (messages a second)."""
     return "more" if unit.endswith("/s") else "less"
 
 

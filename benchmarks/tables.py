@@ -21,9 +21,13 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
     return spread([a / b for a, b in zip(ours, theirs, strict=True)])
 
 
+SMALL = ("ms", "messages a second")
+"""Units of figures that are a few of them."""
+
+
 def digits_of(unit: str) -> int:
     """How many digits behind the point a figure is told with."""
-    return 1 if unit == "ms" else 0
+    return 1 if unit in SMALL else 0
 
 
 def shown(figure: Mapping[str, float], digits: int = 0) -> str:

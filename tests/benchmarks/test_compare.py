@@ -6,10 +6,12 @@ import json
 import pytest
 
 from benchmarks.comparing import compare_files, compared_page
+from benchmarks.nats_ownership import OWNER_IDLE
 from benchmarks.plans import LATENCY, MEMORY
 from benchmarks.reading import compare
 from benchmarks.results import summary
 from benchmarks.series import better_of, series_of
+from benchmarks.tables import digits_of, shown
 
 MACHINE = {
     "cores": 2, "processor": "a processor", "python": "CPython 3.11", "system": "Linux",
@@ -143,6 +145,12 @@ def test_too_few_rounds_are_told():
 def test_a_rate_should_be_more_and_a_time_less():
     assert better_of("events/s") == "more"
     assert better_of("us") == better_of("ms") == "less"
+
+
+def test_what_an_idle_member_sends_should_be_less_and_is_told_with_a_digit():
+    [unit] = OWNER_IDLE.figures.values()
+    assert better_of(unit) == "less"
+    assert shown({"median": 1.3, "min": 1.2, "max": 1.4}, digits_of(unit)) == "1.3 (1.2-1.4)"
 
 
 def test_a_ratio_is_taken_round_by_round():
