@@ -15,6 +15,7 @@ from ._errors import Discard, describe
 from ._events import Discarded, NotHandled
 from ._intake import Intake
 from ._message import Message
+from ._retry import meant
 from ._transport import Verdict
 
 
@@ -50,8 +51,9 @@ class OnceIntake(Intake):
         if message not in self._begun:
             await super().failed(lane, error)
             return
-        if isinstance(error, Discard):
-            position, reason = str(message.position), str(error) or "Discard"
+        told = meant(error)
+        if isinstance(told, Discard):
+            position, reason = str(message.position), str(told) or "Discard"
             self._emit(Discarded(self.topic, self.group, message.key, position, reason))
         else:
             if self._pace is not None:

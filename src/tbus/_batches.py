@@ -29,7 +29,7 @@ from ._gathering import Bundle, Gathering
 from ._intake import Intake
 from ._message import Message
 from ._pace import Pace
-from ._retry import Drop, RetryIn, decide
+from ._retry import Drop, RetryIn, decide, meant
 from ._timers import Timer, Timers
 
 WITHOUT_LAST = 5
@@ -166,6 +166,9 @@ class BatchIntake(Intake):
     async def list_failed(self, bundle: Bundle, error: Exception) -> None:
         """The handler raised. Every lane is finished or held."""
         messages = bundle.messages
+        told = meant(error)
+        if isinstance(told, BatchFailed):
+            error = told
         if isinstance(error, BatchFailed) and not error.errors.keys() <= set(messages):
             error = LookupError("its BatchFailed names a message that is not in the list")
         if isinstance(error, Unreadable):

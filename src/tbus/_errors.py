@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from ._message import Message, PublishOutcome
@@ -45,10 +45,13 @@ def describe(error: BaseException, limit: int = 500) -> str:
     return f"{name} of {named}{end}"[:limit]
 
 
-def leaves_of(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+E = TypeVar("E", bound=BaseException)
+
+
+def leaves_of(group: BaseExceptionGroup[E]) -> list[E]:
     """The exceptions that a group holds, however deep, in order."""
-    leaves: list[BaseException] = []
-    rest: list[BaseException] = [group]
+    leaves: list[E] = []
+    rest: list[E | BaseExceptionGroup[E]] = [group]
     while rest:
         error = rest.pop()
         if isinstance(error, BaseExceptionGroup):
@@ -61,7 +64,7 @@ def leaves_of(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
 def sole(error: BaseException) -> BaseException:
     """The only exception that a group holds; itself if it is none, or holds several."""
     if isinstance(error, BaseExceptionGroup):
-        leaves = leaves_of(error)
+        leaves: list[BaseException] = leaves_of(error)
         if len(leaves) == 1:
             return leaves[0]
     return error

@@ -38,7 +38,7 @@ from ._pace import Pace, Rate
 from ._parked_keys import ParkedKeys
 from ._parking import Parking
 from ._quarantine import Quarantine
-from ._retry import Drop, GiveUp, Retry, RetryIn, decide
+from ._retry import Drop, GiveUp, Retry, RetryIn, decide, meant
 from ._runtime import OneShot, Runtime
 from ._throttle import PacedDispatcher
 from ._timers import Timer, Timers
@@ -386,7 +386,7 @@ class Intake:
                 f"{grave.decision.reason}; {problem}",
             )
         )  # fmt: skip
-        if target is None and not isinstance(grave.error, InvalidEnvelope):
+        if target is None and not grave.is_unreadable():
             del self.graves[message]  # nothing to bury it in: the handler runs again
             message.attempt += 1
         self._hold(lane, delay)
@@ -449,7 +449,7 @@ class Intake:
         return (
             isinstance(decision, GiveUp)
             and self.options.quarantine is not None
-            and not isinstance(error, Reject)  # a verdict on one message, not on its key
+            and not isinstance(meant(error), Reject)  # a verdict on one message, not on its key
             and self.keys.park_failed(key, decision.reason)
         )
 
@@ -569,3 +569,7 @@ class _Grave:
     dug: float
     """Clock time of the last failure."""
     tries: int = 0
+
+    def is_unreadable(self) -> bool:
+        """Whether it is the message, which stays as it is."""
+        return self.error is not None and isinstance(meant(self.error), InvalidEnvelope)

@@ -18,6 +18,7 @@ from ._errors import (
     Reject,
     RetryAfter,
     describe,
+    leaves_of,
     text_of,
 )
 
@@ -161,13 +162,32 @@ class Drop:
     reason: str
 
 
+def meant(error: Exception) -> Exception:
+    """What a handler says with a group, as a task group raises it: what everything in it says. An
+    only exception counts as if it had been raised alone, several `Discard`s or several `Reject`s as
+    the first of them, several `RetryAfter`s as the longest. Where they differ the group is an
+    ordinary failure: nothing is lost by another attempt.
+    """
+    if not isinstance(error, ExceptionGroup):
+        return error
+    leaves: list[Exception] = leaves_of(error)
+    waits = [leaf for leaf in leaves if isinstance(leaf, RetryAfter)]
+    if len(waits) == len(leaves):
+        return max(waits, key=lambda wait: _wanted_seconds(wait) or 0.0)
+    for kind in (Discard, Reject, InvalidEnvelope):
+        if all(isinstance(leaf, kind) for leaf in leaves):
+            return leaves[0]
+    return leaves[0] if len(leaves) == 1 else error
+
+
 def decide(
-    retry: Retry, attempt: int, error: BaseException, random: Callable[[], float]
+    retry: Retry, attempt: int, error: Exception, random: Callable[[], float]
 ) -> RetryIn | GiveUp | Drop:
     """What becomes of a message after its handler raised.
 
     What the handler asked for counts before the policy, with one limit: `RetryAfter` uses
-    up attempts like any failure, so a message cannot come back for ever by accident.
+    up attempts like any failure, so a message cannot come back for ever by accident. Of a group
+    counts what is in it, see `meant`.
 
     Args:
         retry: the policy.
@@ -175,19 +195,29 @@ def decide(
         error: what it raised.
         random: gives numbers from 0 to below 1.
     """
-    if isinstance(error, Discard):
-        return Drop(_reason(error))
-    if isinstance(error, Reject | InvalidEnvelope):
-        return GiveUp(_reason(error))
-    if not isinstance(error, RetryAfter) and not isinstance(error, retry.on):
+    told = meant(error)
+    if isinstance(told, Discard):
+        return Drop(_reason(told))
+    if isinstance(told, Reject | InvalidEnvelope):
+        return GiveUp(_reason(told))
+    if not _is_retried(retry, error):
         return GiveUp(f"{_reason(error)} (not among the exceptions that are retried)")
     if retry.attempts is not None and attempt >= retry.attempts:
         return GiveUp(f"{_reason(error)} (attempt {attempt} of {retry.attempts})")
-    if isinstance(error, RetryAfter):
-        seconds = _wanted_seconds(error)
+    if isinstance(told, RetryAfter):
+        seconds = _wanted_seconds(told)
         if seconds is not None:
             return RetryIn(seconds)
     return RetryIn(retry.delay(attempt, random))
+
+
+def _is_retried(retry: Retry, error: Exception) -> bool:
+    """Whether it, or else everything that it holds, is worth another attempt."""
+    if isinstance(error, (RetryAfter, retry.on)):
+        return True
+    return isinstance(error, ExceptionGroup) and all(
+        _is_retried(retry, leaf) for leaf in leaves_of(error)
+    )
 
 
 def _wanted_seconds(error: RetryAfter) -> float | None:

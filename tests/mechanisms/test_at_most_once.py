@@ -12,6 +12,7 @@ from tbus import (
     ConfigurationError,
     DeadLettered,
     Discard,
+    Discarded,
     MessageRetried,
     NotHandled,
     Quarantine,
@@ -48,6 +49,14 @@ async def test_a_message_is_settled_when_its_handler_begins_and_its_key_waits_fo
         rig.intake.stop()
         await rig.intake.wait_idle()
     assert rig.events == []
+
+
+async def test_a_discard_from_a_task_group_is_told_as_one(autojump_clock: MockClock) -> None:
+    async with open_rig(**ONCE) as rig:
+        rig.raises["a"] = [ExceptionGroup("tasks", [Discard("old")])]
+        rig.give("a")
+        await wait_all_tasks_blocked()
+    assert [event.reason for event in rig.told(Discarded)] == ["old"]
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), Reject("no"), Discard("no")])

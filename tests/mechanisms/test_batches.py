@@ -419,6 +419,24 @@ async def test_one_message_that_is_named_again_and_again_is_dead_lettered_after_
     assert [body for body, _, _ in rig.buried] == ["b"]
 
 
+async def test_what_a_task_group_says_of_a_list_counts_as_if_it_were_said_alone(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_lists(size=2) as (rig, lists):
+        fails = failing({"b": Reject("no")})
+
+        def in_a_group(messages: list[Message]) -> Exception | None:
+            failure = fails(messages)
+            return failure and ExceptionGroup("tasks", [failure])
+
+        lists.fails = in_a_group
+        rig.feed.give(make_delivery("a", "a"), make_delivery("b", "b"))
+        await trio.sleep(100)
+    assert lists.runs == [("a b", 0.0)]
+    assert settled(rig) == "a b"
+    assert [(body, reason) for body, _, reason in rig.buried] == [("b", "no")]
+
+
 async def test_a_message_that_is_not_in_the_list_fails_the_list(
     autojump_clock: MockClock,
 ) -> None:

@@ -26,6 +26,7 @@ from tbus._errors import (
 from tbus._events import DeadLettered, Discarded, Event, KeyBacklog, MessageRetried, Stalled
 from tbus._intake import HAND_OVER, Intake, IntakeOptions
 from tbus._message import Message, Position
+from tbus._quarantine import Quarantine
 from tbus._requests import intake_type
 from tbus._retry import Retry
 from tbus._runtime import current_runtime
@@ -293,6 +294,16 @@ async def test_a_handler_that_ran_out_of_time_is_tried_again(autojump_clock: Moc
         await trio.sleep(10)
         assert [round(time, 2) for time in rig.times("a")] == [0.0, 6.0]
         assert rig.told(MessageRetried)[0].error.startswith("TimeoutError: ")
+
+
+async def test_a_reject_from_a_task_group_does_not_park_the_key(autojump_clock: MockClock) -> None:
+    async with open_rig(quarantine=Quarantine("park")) as rig:
+        rig.raises["a"] = [ExceptionGroup("tasks", [Reject("no")])]
+        rig.give("a", "b")
+        await wait_all_tasks_blocked()
+        assert rig.subscription.intake.keys.parked() == ()
+    assert rig.buried == [("a", "t.dead", "no")]
+    assert rig.feed.settled == [("a", DONE), ("b", DONE)]
 
 
 async def test_a_discarded_message_is_settled_and_not_tried_again(

@@ -160,3 +160,50 @@ def test_a_reason_that_was_not_given_is_the_name_of_what_was_raised(error: Excep
     decision = decide(Retry(), 1, error, middle)
     assert isinstance(decision, GiveUp | Drop)
     assert decision.reason == type(error).__name__
+
+
+# --- groups, as task groups raise them ---
+
+
+def group(*errors: Exception) -> ExceptionGroup[Exception]:
+    return ExceptionGroup("unhandled errors in a TaskGroup", errors)
+
+
+@pytest.mark.parametrize("on", [Exception, KeyError])
+def test_what_a_handler_asks_for_from_a_task_group_goes_before_the_policy_too(on: Any) -> None:
+    retry = Retry(on=on)
+    assert decide(retry, 1, group(Discard("old")), middle) == Drop("old")
+    assert decide(retry, 1, group(group(Reject("broken"))), middle) == GiveUp("broken")
+    assert decide(retry, 1, group(RetryAfter(42)), middle) == RetryIn(42.0)
+    unreadable = decide(retry, 1, group(InvalidEnvelope("no")), middle)
+    assert unreadable == GiveUp("InvalidEnvelope: no")
+
+
+def test_tasks_that_ask_for_the_same_have_it() -> None:
+    assert decide(Retry(), 1, group(Discard("a"), Discard("b")), middle) == Drop("a")
+    assert decide(Retry(), 1, group(Reject("a"), group(Reject("b"))), middle) == GiveUp("a")
+    waits = group(RetryAfter(1), RetryAfter(9), RetryAfter(float("nan")))
+    assert decide(Retry(), 1, waits, middle) == RetryIn(9.0)
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [
+        (Discard(), Reject()),
+        (Discard(), ValueError()),
+        (Reject(), ValueError()),
+        (RetryAfter(9), ValueError()),
+    ],
+)
+def test_tasks_that_do_not_agree_have_failed_and_nothing_is_lost(errors: Any) -> None:
+    assert decide(Retry(jitter=0.0), 1, group(*errors), middle) == RetryIn(0.1)
+    assert isinstance(decide(Retry(attempts=1), 1, group(*errors), middle), GiveUp)
+    assert isinstance(decide(Retry(on=KeyError), 1, group(*errors), middle), GiveUp)
+
+
+def test_a_group_is_retried_where_everything_in_it_is() -> None:
+    retry = Retry(on=(OSError, KeyError), jitter=0.0)
+    assert decide(retry, 1, group(ConnectionError()), middle) == RetryIn(0.1)
+    assert decide(retry, 1, group(KeyError(), group(OSError())), middle) == RetryIn(0.1)
+    assert isinstance(decide(retry, 1, group(KeyError(), ValueError()), middle), GiveUp)
+    assert isinstance(decide(Retry(on=ExceptionGroup), 1, group(ValueError()), middle), RetryIn)
