@@ -341,6 +341,8 @@ class _Worker:
                 failure = error
             except BaseExceptionGroup as group:
                 raise self._without_errors(group) from None
+            if failure is not None and self.evicted:
+                self._log_beside(failure)  # it stands where the cancellation was
             if self.lane is None or self.evicted:
                 return more and not self.spare
             assert self.source is not None
@@ -468,7 +470,10 @@ class _Worker:
         if cancelled is None or self.lane is None:
             return group
         if errors is not None:
-            logger.warning(
-                "a handler of topic %r raised while it was cancelled", self.topic, exc_info=errors
-            )
+            self._log_beside(errors)
         return cancelled
+
+    def _log_beside(self, error: BaseException) -> None:
+        logger.warning(
+            "a handler of topic %r raised while it was cancelled", self.topic, exc_info=error
+        )

@@ -564,6 +564,46 @@ async def test_a_handler_that_raises_beside_its_cancellation_has_not_failed(
     assert "beside" in caplog.text
 
 
+@pytest.mark.parametrize("in_a_group", [False, True])
+async def test_what_a_cancelled_handler_raises_in_place_of_the_cancellation_is_logged(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, in_a_group: bool
+) -> None:
+    async def clear_up_badly(message: Message) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise Broken("clearing up")
+
+    async def in_a_nursery(message: Message) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(clear_up_badly, message)
+
+    async with open_pool() as pool:
+        source = RecordingSource(pool, in_a_nursery if in_a_group else clear_up_badly)
+        source.push("a")
+        await trio.testing.wait_all_tasks_blocked()
+        pool.evict(source)
+    assert source.log == ["interrupted a"]
+    [record] = caplog.records
+    assert record.getMessage() == "a handler of topic 't' raised while it was cancelled"
+    assert "Broken: clearing up" in caplog.text
+
+
+async def test_nothing_is_logged_of_a_handler_that_is_cancelled(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def wait(message: Message) -> None:
+        await trio.sleep_forever()
+
+    async with open_pool() as pool:
+        source = RecordingSource(pool, wait)
+        source.push("a")
+        await trio.testing.wait_all_tasks_blocked()
+        pool.evict(source)
+    assert source.log == ["interrupted a"]
+    assert not caplog.records
+
+
 async def test_a_worker_that_is_cancelled_before_it_ran_takes_nothing(
     autojump_clock: MockClock,
 ) -> None:
