@@ -56,8 +56,7 @@ class OnceIntake(Intake):
             position, reason = str(message.position), str(told) or "Discard"
             self._emit(Discarded(self.topic, self.group, message.key, position, reason))
         else:
-            if self._pace is not None:
-                self._pace.failed()
+            self._tell_failure(message, error)
             self._tell(message, describe(error))
         self.done(lane)
 

@@ -223,10 +223,9 @@ class BatchIntake(Intake):
         decision = decide(self.options.retry, attempt, error, random.random)
         delay = decision.delay if isinstance(decision, RetryIn) else 0.0
         if not isinstance(decision, Drop):
+            self._tell_failure(messages[0], error)
             for message in messages:
                 self._count_attempt(message)
-            if self._pace is not None:
-                self._pace.failed()
         if not isinstance(decision, RetryIn) or not self.dispatcher.alone.isdisjoint(messages):
             self.dispatcher.alone.update(messages)
         alone = messages[0] in self.dispatcher.alone

@@ -12,6 +12,7 @@ handled, discarded, or stored in its dead-letter topic; until then it keeps its 
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -43,6 +44,8 @@ from ._runtime import OneShot, Runtime
 from ._throttle import PacedDispatcher
 from ._timers import Timer, Timers
 from ._transport import Emit, EndOfFeed, Feed, Guarantee, Order, Verdict
+
+logger = logging.getLogger("tbus.handlers")
 
 _DONE = Verdict.DONE  # looking a member up in its class takes as long as a call
 
@@ -321,8 +324,7 @@ class Intake:
         decision = decide(self.options.retry, message.attempt, error, random.random)
         if not isinstance(decision, Drop):
             self.feed.note_attempts(message.delivery, message.attempt)
-        if self._pace is not None and not isinstance(decision, Drop):
-            self._pace.failed()
+            self._tell_failure(message, error)
         if self._is_quarantined(lane, decision, error):
             await self._keep_parked(lane, decision, error, now)
         elif isinstance(decision, RetryIn):
@@ -345,6 +347,16 @@ class Intake:
         else:
             self.graves[message] = _Grave(decision, error, now)
             await self._try_to_bury(lane)
+
+    def _tell_failure(self, message: Message, error: Exception) -> None:
+        """Events tell that it failed, each in a line, and the log where."""
+        if self._pace is not None:
+            self._pace.failed()
+        logger.debug(
+            "topic %s, group %s, key %r, message %s: attempt %d failed",
+            self.topic, self.group, message.key, message.position, message.attempt,
+            exc_info=error,
+        )  # fmt: skip
 
     def interrupted(self, lane: Lane[Message]) -> None:
         """Handling the head was cancelled from outside: it is not handled, and no attempt is

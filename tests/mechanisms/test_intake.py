@@ -4,6 +4,7 @@
 # flake8: noqa: ASYNC105,ASYNC124,ASYNC401
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -24,6 +25,7 @@ from tbus._errors import (
     TransportLost,
 )
 from tbus._events import DeadLettered, Discarded, Event, KeyBacklog, MessageRetried, Stalled
+from tbus._gathering import Batch
 from tbus._intake import HAND_OVER, Intake, IntakeOptions
 from tbus._message import Message, Position
 from tbus._quarantine import Quarantine
@@ -244,6 +246,29 @@ async def test_a_failed_message_is_tried_again_after_exactly_the_policys_delays(
             (2, 2.0, "Broken: two"),
         ]
         assert rig.intake._first_failed == {}
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"batch": Batch(2, within=0)}, {"delivery": "at_most_once"}]
+)
+async def test_where_each_failed_attempt_was_raised_is_in_the_log(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, options: dict[str, Any]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    async def book(message: object) -> None:
+        raise Broken("no stock")
+
+    async with open_rig(book, **options) as rig:
+        rig.give("a", key="k")
+        await trio.sleep(100)
+    records = [record for record in caplog.records if record.name == "tbus.handlers"]
+    assert len(records) == (1 if "delivery" in options else 3)
+    assert {record.levelname for record in records} == {"DEBUG"}
+    assert "topic t, group g, key 'k', message 0:" in records[0].getMessage()
+    assert records[0].getMessage().endswith("attempt 1 failed")
+    assert caplog.text.count("in book") == len(records)
+    assert caplog.text.count("Broken: no stock") >= len(records)
 
 
 async def test_a_failing_message_keeps_its_place_and_other_keys_go_on(
