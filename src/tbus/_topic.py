@@ -26,7 +26,8 @@ Strategy = Literal["create_only", "create_or_update", "validate_only", "skip"]
 `create_only`: make it if it is missing; leave one that is there as it is.
 `create_or_update`: make it, or change what can be changed without losing messages.
 `validate_only`: change nothing; a missing or differing topic is an error.
-`skip`: change nothing and compare nothing.
+`skip`: change nothing and compare nothing. Of a topic that is missing there is nothing to return
+    but what was asked for; whoever uses it first makes it with the backend's defaults.
 """
 
 _STRATEGIES: Final[tuple[str, ...]] = get_args(Strategy)

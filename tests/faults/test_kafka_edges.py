@@ -1231,10 +1231,10 @@ async def test_a_topic_that_differs_is_changed_where_that_loses_nothing(
     with trio.fail_after(20):
         async with open_bus(url) as bus:
             made = await bus.configure_topic(topic, wanted)
-            for strategy in ("create_only", "validate_only"):
-                with pytest.raises(ConfigurationError, match=field):
-                    await bus.configure_topic(topic, other, strategy=strategy)
-            assert await bus.configure_topic(topic, other, strategy="skip") == made
+            with pytest.raises(ConfigurationError, match=field):
+                await bus.configure_topic(topic, other, strategy="validate_only")
+            for strategy in ("create_only", "skip"):
+                assert await bus.configure_topic(topic, other, strategy=strategy) == made
             assert await bus.get_topic(topic) == made
             if change is None:
                 with pytest.raises(ConfigurationError, match=field):

@@ -36,6 +36,7 @@ from . import (
     _publishing,
     _pulled,
     _shielded,
+    _topics,
 )
 from ._case import Case
 
@@ -52,7 +53,7 @@ def cases(abilities: Ability, *, backend: str | None = None) -> list[Case]:
     modules = (
         _publishing, _pipelined, _order, _failures, _attempts, _once, _batches, _dead_letters,
         _groups, _members, _flow, _pulled, _closing, _events, _cancelling, _cancelled_calls,
-        _faults, _shielded, _parked,
+        _faults, _shielded, _parked, _topics,
     )  # fmt: skip
     found = [case for module in modules for case in vars(module).values() if isinstance(case, Case)]
     return [

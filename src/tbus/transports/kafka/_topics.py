@@ -226,9 +226,9 @@ class Topics:
         else:
             wanted = to_options(options.partitions, options.replicas, configs)
             differing = differences(wanted, found)
-            if differing and strategy != "skip":
+            if differing and strategy not in ("create_only", "skip"):
                 frozen = [d for d in differing if d.field in IMMUTABLE]
-                if frozen or strategy in ("create_only", "validate_only"):
+                if frozen or strategy == "validate_only":
                     raise ConfigurationError(
                         f"topic {topic!r} is not as asked for:"
                         f" {'; '.join(map(str, frozen or differing))}"

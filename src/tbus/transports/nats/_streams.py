@@ -210,9 +210,9 @@ class Streams:
             # What the server rounds, or shortens to the age, is no difference.
             wanted = to_options(to_config(self.stream(topic), self._subject(topic), topic, options))
             differing = differences(wanted, found)
-            if differing and strategy != "skip":
+            if differing and strategy not in ("create_only", "skip"):
                 frozen = [d for d in differing if d.field in IMMUTABLE]
-                if frozen or strategy in ("create_only", "validate_only"):
+                if frozen or strategy == "validate_only":
                     raise ConfigurationError(
                         f"topic {topic!r} is not as asked for:"
                         f" {'; '.join(map(str, frozen or differing))}" + _explain(frozen),
