@@ -13,7 +13,8 @@ import time
 import pytest
 
 from tbus import BusConfig
-from tbus.cli import _doctor
+from tbus.cli import _demo_command, _doctor
+from tbus.cli._address import BACKENDS
 from tbus.cli._there import NoTopic
 from tests.cli.kit import ROOT, environment, send, started, tbus
 
@@ -210,6 +211,28 @@ def test_a_wrong_call_ends_with_2_and_says_what_is_wrong(call, arguments, said):
     assert (code, out) == (2, "")
     assert said in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("backend", "address"),
+    [
+        ("memory", "memory://"),
+        ("nats", "nats+embedded://"),
+        ("embedded", "nats+embedded://"),
+        ("kafka", "kafka+embedded://"),
+        ("kafka://h", "kafka://h:9092"),
+    ],
+)
+def test_demo_and_bench_know_the_same_backends(backend, address):
+    assert _demo_command._config(backend, None, 8).address == address
+    assert BACKENDS.get(backend, address) == address
+
+
+def test_the_store_of_the_demo_is_that_of_its_broker(tmp_path):
+    config = _demo_command._config("kafka", tmp_path, 8)
+    assert (config.kafka.store, config.nats.store) == (tmp_path, None)
+    config = _demo_command._config("nats", tmp_path, 8)
+    assert (config.kafka.store, config.nats.store) == (None, tmp_path)
 
 
 def test_a_broker_that_is_not_there_is_one_line_and_1(call):

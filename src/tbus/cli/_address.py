@@ -16,6 +16,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
 
+BACKENDS = {"memory": "memory://", "nats": "nats+embedded://", "kafka": "kafka+embedded://"}
+"""Brokers that are started for a command, or need none."""
+
 
 def load_config(url: str, **overrides: Any) -> BusConfig:
     """The configuration that a URL, or a path to a file, stands for.

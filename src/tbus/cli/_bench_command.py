@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from .._config import BusConfig
 from .._errors import TbusError
-from ._address import json_option, load_config, url_option
+from ._address import BACKENDS, json_option, load_config, url_option
 from ._bench import Audience, BenchOptions, run_bench
 from ._bench_events import SMALLEST, Meter
 from ._bench_report import Report
@@ -23,9 +23,6 @@ from ._demo_view import make_console
 from ._escape import escaped
 from ._number import Number
 from ._stop import Stop, run_command
-
-BACKENDS = {"memory": "memory://", "nats": "nats+embedded://", "kafka": "kafka+embedded://"}
-"""Brokers that are started for it, or need none."""
 
 _COUNT = click.IntRange(min=1)
 

@@ -11,7 +11,7 @@ import attrs
 import click
 
 from .._config import BusConfig
-from ._address import json_option, load_config
+from ._address import BACKENDS, json_option, load_config
 from ._demo import Audience, DemoOptions, run_demo
 from ._demo_plan import Plan
 from ._demo_report import Report, figure
@@ -19,7 +19,8 @@ from ._demo_tally import Tally
 from ._demo_view import View, make_console
 from ._stop import Stop, run_command
 
-_SHORT = {"memory": "memory://", "embedded": "nats+embedded://"}
+_SHORT = {**BACKENDS, "embedded": "nats+embedded://"}
+
 GRACE = 5.0
 """Seconds for the bus to end in; a handler takes a few thousandths of one."""
 
@@ -39,8 +40,8 @@ class _Nobody:
 @click.option(
     "--backend",
     default="embedded",
-    metavar="[memory|embedded|URL]",
-    help="In this process, over a nats-server of its own, or over yours. [embedded]",
+    metavar="[memory|nats|kafka|URL]",
+    help="In this process, over a broker that is started for it, or over yours. [nats]",
 )
 @click.option("--events", type=_COUNT, default=10_000, show_default=True, help="To publish.")
 @click.option("--customers", type=_COUNT, default=500, show_default=True, help="Keys.")
@@ -50,7 +51,7 @@ class _Nobody:
 @click.option(
     "--store",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Directory for the embedded server's streams, kept. [memory]",
+    help="Directory for what the embedded broker stores, kept. [memory]",
 )
 @click.option("--order", type=click.Choice(["key", "none"]), default="key", hidden=True)
 @json_option
@@ -68,7 +69,7 @@ def demo(
     """Publish and handle 10 000 orders, and see whether every promise holds.
 
     Concurrent producers, handlers that wait and sometimes fail, over a real nats-server that
-    is started for it. Ends with 1 if a promise broke.
+    is started for it, or another broker. Ends with 1 if a promise broke.
     """
     config = _config(backend, store, concurrency)
     options = DemoOptions(config, events, customers, topics, seed, order)
@@ -99,6 +100,9 @@ def _config(backend: str, store: Path | None, concurrency: int) -> BusConfig:
         if store is not None:
             raise click.UsageError("--store is for the embedded server: leave it or --backend out")
         return config
+    if config.backend == "kafka":
+        kept = config.kafka.store if store is None else store.absolute()
+        return attrs.evolve(config, kafka=attrs.evolve(config.kafka, store=kept))
     if store is not None:
         return attrs.evolve(config, nats=attrs.evolve(config.nats, store=store.absolute()))
     if config.nats.store is None:
