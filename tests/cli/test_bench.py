@@ -9,6 +9,7 @@ import socket
 
 import attrs
 import pytest
+from rich.text import Text
 
 from tbus.cli._bench_events import Events, Latency, Meter, Observer, Throughput
 from tbus.cli._bench_report import Report
@@ -265,3 +266,17 @@ async def test_ending_twice_or_without_a_beginning_is_fine():
     view.end()
     draw(view)
     view.end()
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 120])
+async def test_every_figure_is_shown_however_narrow_the_terminal(width):
+    file = Terminal()
+    draw(View(make_console(file, width), 100))
+    shown = Text.from_ansi(file.getvalue()).plain
+    for told in ("60 000", "90 000", "72 000", "20 000", "1.00", "2.50", "12.30"):
+        assert told in shown
+    file = io.StringIO()
+    draw(View(make_console(file, width), 100))
+    rows = file.getvalue().partition("round trip")[2].partition("Every event")[0]
+    assert all(len(line) <= width for line in rows.splitlines())
+    assert "…" not in rows

@@ -343,3 +343,18 @@ def test_an_encoding_without_arrows_gets_plain_ones():
     console.print(draw(grown.since(BEFORE), "nats://x", Look(), console))
     file.getvalue().encode("latin-1")
     assert "40 +" in file.getvalue()
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 71, 72, 80, 120])
+@pytest.mark.parametrize("look_", [Look(), Look(partitions=True)])
+def test_nothing_that_counts_is_cut_off_however_narrow_the_terminal(width, look_):
+    now = attrs.evolve(
+        BEFORE,
+        time=12.0,
+        topics=(topic("orders", 24790, group("bill", 1234567, owner="host-1")),),
+    )
+    text = shown(now.since(BEFORE), look_, width)
+    for told in ("orders", "12 345", "bill", "1 234 567", "stored/s", "settled/s", "host-1"):
+        assert told in text
+    assert "…" not in text.partition("orders")[2]
+    assert all(len(line) <= width for line in text.splitlines())

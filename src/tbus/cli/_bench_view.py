@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 
 import trio
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
@@ -18,6 +18,7 @@ from rich.text import Text
 from ._bench_events import Latency, Meter
 from ._bench_report import Report
 from ._demo_report import figure
+from ._stacked import stacked
 
 STEPS = {
     "round_trip": "round trip to the broker",
@@ -31,6 +32,9 @@ STEPS = {
 
 _NAME, _RATE, _TIME = 26, 12, 11
 """Columns of a row: its name, events a second, and each of three times."""
+
+_ROW = len("  ✓ ") + _NAME + _RATE + 3 * _TIME
+"""Columns of a whole row."""
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 
@@ -58,8 +62,8 @@ class View:
         for line in rest:
             self._console.print(Text(f"  {line}", style="dim"))
         self._console.print()
-        titles = ("", "events/s", "p50, ms", "p99, ms", "max, ms")
-        self._print(self._row(*titles, mark=" ", style="dim"))
+        if not self._narrow():
+            self._print(self._row("", "events/s", *_titles(", ms"), mark=" ", style="dim"))
 
     # The work, while it goes on
 
@@ -80,7 +84,11 @@ class View:
         told = figure(rate) if rate else ""
         marks = "✓✗" if self._unicode else "+x"
         mark = marks[step not in report.measured()]
-        self._print(self._row(self._names[step], told, *_times(latency), mark=mark))
+        if self._narrow():
+            for line in self._stack(self._names[step], told, _times(latency), mark):
+                self._print(line)
+        else:
+            self._print(self._row(self._names[step], told, *_times(latency), mark=mark))
 
     def redraw(self) -> None:
         """Show how far it is."""
@@ -121,9 +129,17 @@ class View:
     def _print(self, line: RenderableType) -> None:
         self._console.print(line, no_wrap=True, overflow="ellipsis")
 
+    def _narrow(self) -> bool:
+        return self._console.width < _ROW
+
+    def _stack(self, name: str, rate: str, times: list[str], mark: str) -> list[Text]:
+        facts = [Text(f"{rate} events/s", style="bold")] if rate else []
+        facts += [Text(f"{title} {time} ms") for title, time in zip(_titles(), times, strict=False)]
+        head = Text.assemble("  ", (mark, _colour(mark)), " ", name)
+        return stacked(head, facts, self._console.width, indent=6)
+
     def _row(self, name: str, rate: str, *times: str, mark: str, style: str = "") -> Text:
-        colour = "red" if mark in "✗x" else "green"
-        row = Text.assemble("  ", (mark, colour), " ", (f"{name:<{_NAME}}", style))
+        row = Text.assemble("  ", (mark, _colour(mark)), " ", (f"{name:<{_NAME}}", style))
         row.append(f"{rate:>{_RATE}}", style=style or "bold")
         for time in times:
             row.append(f"{time:>{_TIME}}", style=style)
@@ -134,6 +150,10 @@ class View:
         now = trio.current_time()
         rate = self._meter.rate(now)
         self._rates.append(rate)
+        if self._narrow():
+            name = Text(f"    {self._names.get(self._step, '')}")
+            facts = [Text(f"{figure(rate)} /s", style="bold"), Text(f"{now - self._begun:.1f} s")]
+            return Group(*stacked(name, facts, self._console.width, indent=6))
         grid = Table.grid(padding=(0, 2, 0, 0))
         grid.add_column(width=_NAME, no_wrap=True)
         grid.add_column(width=_RATE - 2, justify="right", no_wrap=True)
@@ -157,6 +177,14 @@ class View:
             return ""
         highest = max(self._rates, default=0.0) or 1.0
         return "".join(_SPARKS[int(rate / highest * 7)] for rate in self._rates)
+
+
+def _colour(mark: str) -> str:
+    return "red" if mark in "✗x" else "green"
+
+
+def _titles(unit: str = "") -> list[str]:
+    return [f"{title}{unit}" for title in ("p50", "p99", "max")]
 
 
 def _found(step: str, report: Report) -> tuple[float | None, Latency | None]:

@@ -18,9 +18,13 @@ from rich.text import Text
 
 from ._demo_report import figure
 from ._escape import escaped
+from ._stacked import stacked
 from ._top_state import GroupState, Snapshot, Sort, TopicState
 
 KEYS = "q ends   s sorts   p partitions"
+
+_NARROWEST = 72
+"""Columns from which a row fits into a line, with some of the owner's name."""
 
 _FRAME_LINES = 5
 """Lines of a screen that are no rows: header, titles, what was left out, keys."""
@@ -116,10 +120,20 @@ def draw(
         now: the time to show.
     """
     rows = _rows(snapshot, look)
-    room = len(rows) if height is None else max(1, height - _FRAME_LINES)
-    hidden = len(rows) - room
     parts: list[RenderableType] = [_header(snapshot, address, console, now)]
-    parts.append(_table(rows[:room], console))
+    if console.width < _NARROWEST:
+        room = used = 0
+        while room < len(rows):
+            stack = _stack(rows[room], console)
+            used += len(stack)
+            if height is not None and room and used > height - _FRAME_LINES:
+                break
+            room += 1
+            parts += stack
+    else:
+        room = len(rows) if height is None else max(1, height - _FRAME_LINES)
+        parts.append(_table(rows[:room], console))
+    hidden = len(rows) - room
     if not snapshot.topics and snapshot.error is None:
         parts.append(Text("no topics", style="dim"))
     if hidden > 0:
@@ -206,6 +220,33 @@ def _table(rows: list[Row], console: Console) -> Table:
                 Text(epoch + owner, style="dim"),
             )
     return table
+
+
+def _stack(row: Row, console: Console) -> list[Text]:
+    """The same row in lines of its own."""
+    topic, group, partition = row
+    if group is None:
+        name, indent = Text(escaped(topic.name), style="bold"), 2
+        facts = [_rate(topic.rate) + " stored/s"]
+    elif partition is None:
+        name, indent = Text(f"  {escaped(group.name)}"), 4
+        lag = _lag(group, console)
+        lag.rstrip()
+        facts = [Text("lag ") + lag]
+        if group.age is not None:
+            facts.append(Text("oldest ") + _age(group.age))
+        facts += [_rate(group.rate) + " settled/s", Text("read by ") + _owners(group)]
+    else:
+        assert group.partitions is not None
+        one = group.partitions[partition]
+        name, indent = Text(f"    partition {one.partition}", style="dim"), 6
+        facts = [Text(f"lag {figure(one.messages)}")]
+        if one.age is not None:
+            facts.append(Text("oldest ") + _age(one.age))
+        if one.epoch:
+            facts.append(Text(f"epoch {one.epoch}"))
+        facts.append(Text(f"read by {'-' if one.owner is None else escaped(one.owner)}"))
+    return stacked(name, facts, console.width, indent)
 
 
 def _rate(rate: float | None) -> Text:
