@@ -275,8 +275,8 @@ async def test_every_figure_is_shown_however_narrow_the_terminal(width):
     shown = Text.from_ansi(file.getvalue()).plain
     for told in ("60 000", "90 000", "72 000", "20 000", "1.00", "2.50", "12.30"):
         assert told in shown
-    file = io.StringIO()
-    draw(View(make_console(file, width), 100))
-    rows = file.getvalue().partition("round trip")[2].partition("Every event")[0]
+    plain = io.StringIO()
+    draw(View(make_console(plain, width), 100))
+    rows = plain.getvalue().partition("round trip")[2].partition("Every event")[0]
     assert all(len(line) <= width for line in rows.splitlines())
     assert "…" not in rows
