@@ -19,7 +19,7 @@ from ._config_sources import load
 from ._errors import ConfigurationError
 from ._pace import Rate, as_rate
 from ._retry import Backoff
-from ._rules import SECRET, flag, kind, number, one_of, refuse, text, whole
+from ._rules import SECRET, flag, kind, number, one_of, refuse, text, whole, without_secrets
 from ._topic import check_topic
 
 BackendName = Literal["memory", "nats", "kafka"]
@@ -51,7 +51,7 @@ def server_address(server: object, port: int) -> str:
             "a server is host, host:port or [IPv6]:port, with a port of 1 to 65535; user and"
             " password are options of their own",
             field="servers",
-            value=server if match is not None else "***",
+            value=without_secrets(server),
         )
     return f"{match['host']}:{int(match['port'] or port)}"
 

@@ -1,8 +1,8 @@
 """From a URL, a file and keyword arguments to one configuration.
 
 Every source becomes a nested dict; later ones win; the whole is converted to the types
-of the fields and checked once. No error shows a secret: neither a URL nor a line
-of a file is ever quoted, only the name of what is wrong.
+of the fields and checked once. No error shows a secret: of a URL only the scheme and the hosts
+are quoted, and no line of a file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, unquote
 import attrs
 
 from ._errors import ConfigurationError
-from ._rules import shown
+from ._rules import shown, without_secrets
 
 Config = TypeVar("Config", bound=attrs.AttrsInstance)
 Values = dict[str, Any]
@@ -62,7 +62,7 @@ def _bad_where(where: object) -> ConfigurationError:
     return ConfigurationError(
         f"give a URL ({known}), a path to a {', '.join(_FILES)} file, or a BusConfig",
         field="where",
-        value="***" if isinstance(where, str) else shown(where),
+        value=without_secrets(where),
     )
 
 
@@ -70,28 +70,29 @@ def from_url(url: str) -> Values:
     """The values that a URL stands for.
 
     Raises:
-        ConfigurationError: it is not one of ours. The URL is not shown: whatever is wrong
-            with it, a password may be anywhere in it.
+        ConfigurationError: it is not one of ours. Whatever is wrong with it, a password may be
+            anywhere in it: only what is certainly none is shown.
     """
     match = _URL.fullmatch(url.strip())
     if match is None:
         raise _bad_where(url)
     scheme, authority = match["scheme"].lower(), match["authority"]
     if scheme not in _SCHEMES:
-        raise _bad_url(f"its scheme is none of {', '.join(_SCHEMES)}")
+        raise _bad_url(f"its scheme is none of {', '.join(_SCHEMES)}", url)
     if "@" in url[url.index("://") + 3 + len(authority) :] or authority.count("@") > 1:
         raise _bad_url(
             "an @ comes too late or too often: user and password stand once, before the first"
-            " host, and in them (and in a query) @ is %40, / is %2F, ? is %3F, # is %23"
+            " host, and in them (and in a query) @ is %40, / is %2F, ? is %3F, # is %23",
+            url,
         )
     if match["path"] not in ("", "/") or match["fragment"]:
-        raise _bad_url("it has a path or a fragment: options follow as ?name=value")
+        raise _bad_url("it has a path or a fragment: options follow as ?name=value", url)
     chosen = _SCHEMES[scheme]
     backend = chosen["backend"]
     section: Values = dict(chosen.get(backend, {}))
     if chosen.get("embedded"):
         if authority:
-            raise _bad_url(f"{scheme}:// starts its own broker and takes no host")
+            raise _bad_url(f"{scheme}:// starts its own broker and takes no host", url)
     elif backend == "memory":
         if authority:
             section["name"] = unquote(authority)
@@ -100,7 +101,7 @@ def from_url(url: str) -> Values:
         section.update(_identity(backend, userinfo))
         if hosts:
             section["servers"] = hosts.split(",")
-    section.update(_query(match["query"] or ""))
+    section.update(_query(match["query"] or "", url))
     return {**chosen, backend: section}
 
 
@@ -114,17 +115,17 @@ def _identity(backend: str, userinfo: str) -> Values:
     return {"token" if backend == "nats" else "user": unquote(user)}
 
 
-def _query(query: str) -> Values:
+def _query(query: str, url: str) -> Values:
     values: Values = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name in values:
-            raise _bad_url("an option comes twice in its query")
+            raise _bad_url("an option comes twice in its query", url)
         values[name] = value
     return values
 
 
-def _bad_url(problem: str) -> ConfigurationError:
-    return ConfigurationError(problem, field="url", value="***")
+def _bad_url(problem: str, url: object) -> ConfigurationError:
+    return ConfigurationError(problem, field="url", value=without_secrets(url))
 
 
 def _from_file(path: Path) -> Values:
@@ -155,7 +156,7 @@ def _from_file(path: Path) -> Values:
     if url is None:
         return values
     if not isinstance(url, str):
-        raise _bad_url("must be a string")
+        raise _bad_url("must be a string", url)
     return _merged(from_url(url), values)
 
 
@@ -231,7 +232,7 @@ def _filled(base: Any, values: Mapping[str, Any], prefix: str) -> Any:
                 raise ConfigurationError(
                     f"give a dict or {type(own).__name__}, not {type(value).__name__}",
                     field=prefix + name,
-                    value="***",
+                    value=without_secrets(value),
                 )
         elif isinstance(value, str):
             secret = bool(fields[name].metadata.get("secret"))

@@ -4,6 +4,7 @@ and what to do. A field marked `secret` never shows its value."""
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,35 @@ def shown(value: object, limit: int = 80) -> object:
         return value
     text = f"<{type(value).__name__}>"
     return text[:limit]
+
+
+_HEAD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(?:memory|nats|tls|kafka):/?")
+_HOSTS = re.compile(r"(?:[\w.,~/\\+-]|\[[0-9A-Fa-f:.]+\]|:(?=[0-9]{1,5}(?:[,/]|\Z)))*", re.ASCII)
+"""What holds no secret: names, paths, ports. A colon before anything else may stand before a
+password, and so may whatever is not here."""
+
+
+def without_secrets(where: object) -> object:
+    """What was given as a URL, a path or a server, as an error may carry it: the scheme, and the
+    hosts or the path if it is certain that they are such. It need not be a URL that can be
+    parsed, and a password in one may have an @ or a / in it."""
+    if not isinstance(where, str):
+        return f"<{type(where).__name__}>" if isinstance(where, bytes) else shown(where)
+    match = _HEAD.match(where := where.strip())
+    head = "" if match is None else match[0]
+    rest = where[len(head) :]
+    if "@" in rest:
+        user, _, rest = rest.rpartition("@")
+        head += "***"
+        if not re.fullmatch(r"[^@/?#=&\s]*", user):
+            return shown(head)  # where the password ends, nobody knows
+        head += "@"
+    more = ""
+    if head:
+        hosts = re.split(r"[/?#]", rest, maxsplit=1)[0]
+        more = rest[len(hosts) :]
+        rest, more = hosts, more[:1] + "***" if more[1:] else more
+    return shown(head + (rest if _HOSTS.fullmatch(rest) else "***") + more)
 
 
 def _cut(value: str | bytes, limit: int) -> str | bytes:

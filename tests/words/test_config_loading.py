@@ -252,8 +252,13 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         "rabbit://u:{}@h",
         "nats+embedded://u:{}@",
         "kafka://:{}@h?user=",
-        "{}",
         "u:{}@h",
+        "u:{}",
+        "nats:u:{}@h",
+        "token={}",
+        "rabbit://h/{}",
+        "rabbit://h?token={}",
+        "rabbit://u:{}",
     ],
 )
 @pytest.mark.filterwarnings("ignore::tbus._config.PlaintextCredentials")

@@ -24,8 +24,7 @@ def load_config(url: str, **overrides: Any) -> BusConfig:
     """The configuration that a URL, or a path to a file, stands for.
 
     Raises:
-        click.UsageError: it stands for none. What was typed is not shown: it may hold a
-            password.
+        click.UsageError: it stands for none. It says so without any password that was typed.
     """
     try:
         with warnings.catch_warnings(record=True) as caught:
