@@ -15,7 +15,7 @@ and the outcomes.)
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import UTC
 from types import TracebackType
 from typing import Any
@@ -27,6 +27,7 @@ from ._errors import BusClosed, ConfigurationError, PublishFailed, TbusError, Tr
 from ._keys import KEY_HEADERS
 from ._message import Headers, PublishOutcome, Receipt
 from ._pace import Pace, Rate
+from ._rules import shown
 from ._runtime import Answer, OneShot, Runtime
 from ._throttle import Turnstile
 from ._topic import check_topic
@@ -56,10 +57,16 @@ def check_headers(headers: Iterable[tuple[str, str]]) -> Headers:
     Raises:
         ConfigurationError: a name or value that would be cut, split or changed on its way.
     """
+    if isinstance(headers, Mapping):
+        raise ConfigurationError(
+            "give pairs of name and value, as its items() are",
+            field="headers",
+            value=shown(headers),
+        )
     checked = []
-    for pair in headers:
+    for pair in (headers,) if isinstance(headers, str) else headers:
         try:
-            if isinstance(pair, str):  # a mapping gives its names
+            if isinstance(pair, str):
                 raise TypeError
             name, value = pair
         except (TypeError, ValueError):
@@ -176,7 +183,7 @@ class Publisher:
             raise ConfigurationError(
                 f"the body is an Envelope or bytes, not {type(body).__name__}",
                 field="body",
-                value=type(body).__name__,
+                value=f"<{type(body).__name__}>",
             )
         if id is not None:
             _check_text("id", id, 256)
