@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, get_args
 
 import attrs
 
-from ._errors import ConfigurationError, InvalidTopic
+from ._errors import ConfigurationError, ConsumerGone, InvalidTopic
 
 MAX_NAME: Final = 200
 """Characters. Kafka takes 249; the rest is left for suffixes such as `.dead`."""
@@ -55,6 +55,11 @@ def check_group(name: str) -> str:
     if isinstance(name, str) and _matches(name):
         return name
     raise _invalid(name, "group")
+
+
+def no_topic(topic: str) -> ConsumerGone:
+    """What to raise where something is asked about a topic that the broker has not."""
+    return ConsumerGone(f"there is no topic {topic!r}: publish to it or configure it first")
 
 
 def check_strategy(name: str) -> Strategy:

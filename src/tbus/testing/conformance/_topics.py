@@ -1,8 +1,8 @@
-"""Topics: made, compared or left alone, as the strategy says."""
+"""Topics: made, compared or left alone, as the strategy says, and those that are not there."""
 
 from __future__ import annotations
 
-from ..._errors import ConfigurationError
+from ..._errors import ConfigurationError, ConsumerGone
 from ..._topic import TopicOptions
 from ..harness import Harness
 from ._case import case
@@ -46,3 +46,12 @@ async def skip_neither_makes_a_topic_nor_looks_at_what_one_is(harness: Harness) 
         made = await bus.configure_topic(topic, WANTED)
         assert await bus.configure_topic(topic, OTHER, strategy="skip") == made
         assert await bus.get_topic(topic) == made
+
+
+@case()
+async def a_topic_that_is_missing_has_no_lag_and_is_not_made_by_asking(harness: Harness) -> None:
+    topic = harness.topic()
+    async with harness.open_bus() as bus:
+        with raising(ConsumerGone, f"there is no topic {topic!r}", "configure it first"):
+            await bus.lag(topic, "g")
+        assert await bus.get_topic(topic) is None

@@ -14,6 +14,7 @@ from ..._errors import ConsumerGone, TbusError
 from ..._events import Event
 from ..._marks import decode
 from ..._message import Receipt
+from ..._topic import no_topic
 from ..._transport import Outgoing, PartitionLag
 from ._asking import ask
 from ._group import GroupMember
@@ -203,11 +204,14 @@ class Engine:
         """How far a group is behind; None if it has never read the topic.
 
         What is settled beyond the committed offset counts as read.
+
+        Raises:
+            ConsumerGone: there is no such topic.
         """
         found = await ask(lambda: self.topics.look([topic]))
         count = found[topic]
         if count is None:
-            return None
+            raise no_topic(topic)
         everyone = [TopicPartition(topic, number) for number in range(count)]
         member = self._members.get(group)
         if member is not None:

@@ -9,12 +9,12 @@ from typing import Final
 
 from ..._config import BusConfig
 from ..._envelope import Envelope, fields_of
-from ..._errors import ConsumerGone, TransportLost
+from ..._errors import TransportLost
 from ..._events import Connected, ConnectionLost, FeedReset, TopicMade
 from ..._message import Position
 from ..._runtime import OneShot, Runtime, current_runtime
 from ..._timers import Timer, Timers
-from ..._topic import Strategy, TopicOptions
+from ..._topic import Strategy, TopicOptions, no_topic
 from ..._transport import Emit, FeedRequest, Holding, Lag, Outgoing
 from ._broker import Broker, use_broker
 from ._faults import Faults
@@ -175,7 +175,7 @@ class MemoryTransport:
         await self._wait_for_link()
         store = self.broker.topics.get(topic)
         if store is None:
-            raise ConsumerGone(f"there is no topic {topic!r}: publish to it or configure it first")
+            raise no_topic(topic)
         return store.lag(group, self._runtime.clock())
 
     async def list_groups(self, topics: Sequence[str]) -> dict[str, list[str]]:

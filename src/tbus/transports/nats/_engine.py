@@ -8,7 +8,7 @@ from typing import TypeVar
 from ..._config import BusConfig
 from ..._events import Event
 from ..._ownership import Document
-from ..._topic import TopicOptions
+from ..._topic import TopicOptions, no_topic
 from ..._transport import Lag, PartitionLag
 from ._alarms import Alarms
 from ._bucket import forget_topic, read_document
@@ -130,10 +130,16 @@ class Engine:
 
     async def lag(self, topic: str, group: str) -> Lag:
         """Messages that are stored and not settled, of each partition that the group reads; no
-        partition if it never did."""
+        partition if it never did.
+
+        Raises:
+            ConsumerGone: there is no such topic.
+        """
         session = await self.link.wait_session()
         info = await self.streams.info(session, topic)
-        partitions = 1 if info is None else to_options(info["config"]).partitions
+        if info is None:
+            raise no_topic(topic)
+        partitions = to_options(info["config"]).partitions
         try:
             document = await read_document(session, topic, group)
         except ApiError as error:
