@@ -182,7 +182,9 @@ def test_what_a_handler_asks_for_from_a_task_group_goes_before_the_policy_too(on
 def test_tasks_that_ask_for_the_same_have_it() -> None:
     assert decide(Retry(), 1, group(Discard("a"), Discard("b")), middle) == Drop("a")
     assert decide(Retry(), 1, group(Reject("a"), group(Reject("b"))), middle) == GiveUp("a")
-    waits = group(RetryAfter(1), RetryAfter(9), RetryAfter(float("nan")))
+    odd = RetryAfter(5)
+    odd.seconds = float("nan")  # none could be made so
+    waits = group(RetryAfter(1), RetryAfter(9), odd)
     assert decide(Retry(), 1, waits, middle) == RetryIn(9.0)
 
 
