@@ -346,6 +346,7 @@ class _Worker:
             if self.lane is None or self.evicted:
                 return more and not self.spare
             assert self.source is not None
+            await self._see_if_cancelled(failure)
             if failure is None:
                 failure = TimeoutError(f"the handler ran longer than {self.source.timeout} s")
             await self.source.failed(self.lane, failure)
@@ -356,6 +357,16 @@ class _Worker:
                 assert self.source is not None
                 self.source.interrupted(self.lane)
                 self.lane = None
+
+    async def _see_if_cancelled(self, failure: Exception | None) -> None:
+        """A bus that is cancelled from outside evicts nobody: what a handler then raises stands
+        where its cancellation was, and is no failure."""
+        try:
+            await self._runtime.checkpoint_if_cancelled()
+        except BaseException:
+            if failure is not None and type(failure) is not Doomed:
+                self._log_beside(failure)
+            raise
 
     async def _handle_ready(self) -> bool:
         pool = self.pool

@@ -202,6 +202,37 @@ async def a_handler_that_answers_its_cancellation_with_an_error_uses_up_no_attem
 
 
 @case()
+async def what_a_handler_raises_when_all_around_the_bus_is_cancelled_is_no_failure(
+    harness: Harness,
+) -> None:
+    errors = {"a": ValueError("disturbed"), "b": Reject("disturbed"), "c": Discard("disturbed")}
+    topic = harness.topic()
+    gate = Gate()
+    seen = Seen()
+
+    async def complain(message: Message) -> None:
+        try:
+            await gate(message)
+        finally:
+            raise errors[message.body.decode()]
+
+    with anyio.CancelScope() as around:
+        async with harness.open_bus() as bus:
+            await bus.subscribe(topic, complain, group="g", retry=ONCE)
+            for text in errors:
+                await bus.publish(topic, text.encode(), key=text)
+            await gate.wait(3)
+            around.cancel()
+            await anyio.sleep_forever()
+    async with harness.open_bus() as bus:
+        await bus.subscribe(topic, seen, group="g")
+        await seen.wait(3)
+        assert f"{topic}.dead" not in await bus.list_topics()
+    assert sorted(seen.text) == ["a", "b", "c"]
+    assert [message.attempt for message in seen.messages] == [1, 1, 1]
+
+
+@case()
 async def a_body_that_is_no_envelope_is_dead_lettered_raw_where_one_is_wanted(
     harness: Harness,
 ) -> None:
