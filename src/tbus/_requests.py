@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from datetime import datetime
+from functools import partial
 from typing import Any, get_args
 
 import msgspec
@@ -118,19 +119,22 @@ def check_handler(handler: object, decode: Any = None, *, takes_lists: bool = Fa
         )
     _check_decode(decode)
     try:
-        signature = inspect.signature(handler)
-    except (TypeError, ValueError):
-        return  # it does not say what it takes: some that are no Python functions do not
+        # Of what is called itself: a decorator may give more to what it wraps, or less.
+        signature = inspect.signature(handler, follow_wrapped=False)
+    except Exception:  # noqa: BLE001 - whatever keeps it from saying what it takes is no reason
+        return
     try:
         signature.bind(*message.split(", "))
     except TypeError as error:
         given = "with" if decode is not None else "without"
         lists = " and batch=" if takes_lists else ""
+        # Names alone: what stands for a default, or in a partial, may be a secret.
+        takes = ", ".join(signature.parameters)
         raise ConfigurationError(
             f"{given} decode={lists} it is called as handler({message}), and it takes"
-            f" {signature}: {error}",
+            f" ({takes}): {error}",
             field="handler",
-            value=handler,
+            value=handler.func if isinstance(handler, partial) else handler,
         ) from None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 from unittest.mock import AsyncMock
 
@@ -43,12 +43,27 @@ class Called:
         pass
 
 
+def given_a_session(handler: Any) -> Any:
+    """As a program gives its handlers what they need."""
+
+    @wraps(handler)
+    async def wrapper(*arguments: object) -> None:
+        await handler(*arguments, "a session")
+
+    return wrapper
+
+
+@given_a_session
+async def with_session(message: object, session: object) -> None:
+    pass
+
+
 class Silent:
-    """Says nothing of what it takes."""
+    """Says nothing of what it takes: its annotations, for one, cannot be resolved."""
 
     @property
     def __signature__(self) -> object:
-        raise ValueError
+        raise NameError("Order")
 
     async def __call__(self, message: object) -> None:
         pass
@@ -81,7 +96,7 @@ async def test_a_handler_that_cannot_be_called_so_is_refused(
 @pytest.mark.parametrize(
     "handler",
     [one, one_and_more, partial(named, database=None), partial(two, "event"), Called(), Silent(),
-     AsyncMock()],
+     AsyncMock(), with_session],
 )  # fmt: skip
 def test_whatever_can_be_called_so_may_handle(handler: Any) -> None:
     check_handler(handler)
@@ -97,3 +112,13 @@ async def test_what_is_no_type_cannot_be_decoded_into(decode: Any) -> None:
 @pytest.mark.parametrize("decode", [dict, dict[str, int], int | None, Any, Called])
 def test_a_type_can(decode: Any) -> None:
     check_handler(two, decode)
+
+
+def test_a_refusal_shows_no_value_that_a_handler_was_given() -> None:
+    async def handle(*, message: object, url: str = "swordfish") -> None:
+        pass
+
+    for handler in (handle, partial(handle, url="swordfish")):
+        with pytest.raises(ConfigurationError, match="it takes") as raised:
+            check_handler(handler)
+        assert "fish" not in str(raised.value)
