@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._dispatch import Lane
-from ._errors import Discard, describe
+from ._errors import Discard, describe, text_of
 from ._events import Discarded, NotHandled
 from ._intake import Intake
 from ._message import Message
@@ -53,7 +53,7 @@ class OnceIntake(Intake):
             return
         told = meant(error)
         if isinstance(told, Discard):
-            position, reason = str(message.position), str(told) or "Discard"
+            position, reason = str(message.position), text_of(told) or "Discard"
             self._emit(Discarded(self.topic, self.group, message.key, position, reason))
         else:
             self._tell_failure(message, error)

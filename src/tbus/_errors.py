@@ -11,7 +11,6 @@ tell the bus what to do with the message.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -193,27 +192,31 @@ class RetryAfter(Exception):
 
     Args:
         seconds: from now. Less than 0 is at once, so what is left until some time may be given as
-            it is; more than ten years is ten years.
+            it is; more than ten years, `inf` too, is ten years.
         reason: told by events and dead letters.
 
     Raises:
-        ConfigurationError: `seconds` is no finite number. In a handler that is a failed attempt
-            like any other, which says so.
+        ConfigurationError: `seconds` is no number. In a handler that is a failed attempt like any
+            other, and tried again if `Retry.on` names it, as the default does.
     """
 
     def __init__(self, seconds: float, reason: str = "") -> None:
         if (
             isinstance(seconds, bool)
             or not isinstance(seconds, int | float)
-            or not (isinstance(seconds, int) or math.isfinite(seconds))
+            or seconds != seconds  # nan
         ):
             raise ConfigurationError(
-                "give a finite number of seconds until the next attempt",
+                "give a number of seconds until the next attempt",
                 field="seconds",
                 value=seconds,
             )
         super().__init__(reason or f"retry after {seconds} s")
         self.seconds = seconds
+
+    def __reduce__(self) -> tuple[type[RetryAfter], tuple[float, str]]:
+        # A handler may work in another process, from which it comes pickled.
+        return type(self), (self.seconds, str(self))
 
 
 class Reject(Exception):

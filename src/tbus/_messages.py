@@ -74,6 +74,7 @@ class Messages:
         return self
 
     async def __anext__(self) -> PulledMessage:
+        self._runtime.check_here()
         await self._runtime.checkpoint_if_cancelled()
         while True:
             if self._ended:

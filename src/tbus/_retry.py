@@ -46,7 +46,7 @@ class Backoff:
     together does not come back together.
 
     Attributes:
-        initial: seconds after the first failure; not more than `maximum`.
+        initial: seconds after the first failure, as far as `maximum` allows.
         factor: by which each delay is longer than the one before; 1 keeps it.
         maximum: seconds at which delays stop growing, before they are moved at random.
         jitter: 0 to 1; 0.1 moves a delay by up to a tenth of it, either way.
@@ -61,15 +61,6 @@ class Backoff:
     )
     maximum: float = attrs.field(default=30.0, validator=_seconds)
     jitter: float = attrs.field(default=0.1, validator=_check_number(0, 1, "a number from 0 to 1"))
-
-    def __attrs_post_init__(self) -> None:
-        if self.initial > self.maximum:
-            raise ConfigurationError(
-                f"the first delay is more than any may be, maximum={self.maximum}: raise that, or"
-                " begin with less",
-                field="initial",
-                value=self.initial,
-            )
 
     def delay(self, attempt: int, random: Callable[[], float]) -> float:
         """Seconds to wait after the given attempt failed.
@@ -112,7 +103,7 @@ class Retry(Backoff):
     """When a failed message is tried again, and when no more.
 
     Attributes:
-        initial: seconds after the first failure; not more than `maximum`.
+        initial: seconds after the first failure, as far as `maximum` allows.
         factor: by which each delay is longer than the one before.
         maximum: seconds at which delays stop growing, before they are moved at random.
         jitter: 0 to 1, how far a delay is moved at random, either way.
@@ -213,10 +204,15 @@ def decide(
 
 def _is_retried(retry: Retry, error: Exception) -> bool:
     """Whether it, or else everything that it holds, is worth another attempt."""
-    if isinstance(error, (RetryAfter, retry.on)):
+    wanted = (RetryAfter, retry.on)
+    if isinstance(error, wanted):
         return True
-    return isinstance(error, ExceptionGroup) and all(
-        _is_retried(retry, leaf) for leaf in leaves_of(error)
+    if not isinstance(error, ExceptionGroup):
+        return False
+    leaves = leaves_of(error)
+    # Those that ask for different things ask for nothing, see `meant`: the others decide.
+    return any(isinstance(leaf, wanted) for leaf in leaves) and all(
+        isinstance(leaf, (Discard, Reject, *wanted)) for leaf in leaves
     )
 
 
@@ -224,7 +220,7 @@ def _wanted_seconds(error: RetryAfter) -> float | None:
     """What the handler asked for, as a delay that can be kept: a negative one is 0, one too
     long is the longest there is; None where a subclass of its own has put no number there, so
     the policy decides."""
-    seconds: object = error.seconds
+    seconds: object = getattr(error, "seconds", None)  # one may forget its base's __init__
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds != seconds:
         return None
     return float(max(0, min(seconds, _LONGEST)))
