@@ -9,13 +9,15 @@ import socket
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
-from tbus import BusConfig
+from tbus import BusConfig, SubscriptionFailed
 from tbus.cli import _demo_command, _doctor
 from tbus.cli._address import BACKENDS
-from tbus.cli._there import NoTopic
+from tbus.cli._there import NoTopic, check_there
+from tests.brokers.harness import ask
 from tests.cli.kit import ROOT, environment, send, started, tbus
 
 # --- what they do ------------------------------------------------------------------------
@@ -287,6 +289,54 @@ def test_a_topic_that_is_not_there_is_an_error_and_is_not_made(call, nats_server
     said = "tbus: there is no topic ordres; there is orders\n"
     assert call(*command, *url) == (1, "", said)
     assert call("topics", *url) == (0, "orders\n", "")
+
+
+@pytest.fixture
+def bound(nats_server):
+    """A URL of a stream that somebody else made: no list has it."""
+    ask(nats_server, "$JS.API.STREAM.CREATE.SHOP", {"name": "SHOP", "subjects": ["shop.*"]})
+    ask(nats_server, "shop.orders", {"id": 1})
+    return f"{nats_server.url}?stream=SHOP&subject=shop.orders"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("dead", "list", "orders"), ("dead", "redrive", "orders", "--all", "--json")],
+)
+def test_a_topic_whose_stream_somebody_else_made_is_there(call, bound, command):
+    assert call("topics", "--url", bound) == (0, "", "")
+    assert call(*command, "--url", bound) == (0, "", "")
+
+
+def test_of_a_group_that_never_read_a_stream_of_somebody_else_that_is_told(call, bound):
+    said = "tbus: group 'billing' has never read topic 'orders'\n"
+    assert call("lag", "orders", "billing", "--url", bound) == (1, "", said)
+
+
+def test_top_shows_a_topic_whose_stream_somebody_else_made(call, bound):
+    call("sub", "orders", "--group", "bill", "--count", "1", "--url", bound)
+    code, out, err = call("top", "orders", "orders", "--once", "--json", "--url", bound)
+    assert (code, err) == (0, "")
+    [orders] = json.loads(out)["topics"]
+    assert orders["topic"] == "orders"
+    assert [group["group"] for group in orders["groups"]] == ["bill"]
+
+
+async def test_a_topic_whose_settings_may_not_be_read_is_there_if_a_list_has_it():
+    """As Kafka answers whoever may read a topic, and not its settings."""
+
+    class Guarded:
+        async def get_topic(self, _: str) -> None:
+            raise SubscriptionFailed("grant the right to this user")
+
+        async def list_topics(self) -> list[str]:
+            return ["orders"]
+
+    bus: Any = Guarded()
+    await check_there(bus, "orders")
+    await check_there(bus, "ordres", "orders")
+    with pytest.raises(NoTopic, match="there is orders"):
+        await check_there(bus, "ordres")
 
 
 def test_dead_letters_of_a_topic_that_has_none_are_no_error(call, nats_server):

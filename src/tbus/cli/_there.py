@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import click
 
 from .._bus import Bus
-from .._errors import TbusError
+from .._errors import SubscriptionFailed, TbusError
 from .._events import TopicMade
 from ._beside import running_beside
 from ._escape import escaped
@@ -42,6 +42,12 @@ async def check_there(bus: Bus, name: str, *instead: str) -> None:
     Raises:
         NoTopic: neither does.
     """
+    # No list has a stream that `nats.stream` names.
+    for one in (name, *instead):
+        # Kafka refuses whoever may read the topic and not its settings: the list has it.
+        with suppress(SubscriptionFailed):
+            if await bus.get_topic(one) is not None:
+                return
     there = await bus.list_topics()
     if not {name, *instead} & {*there}:
         raise NoTopic(name, there)

@@ -32,6 +32,9 @@ async def look(bus: Bus, wanted: Sequence[str] = ()) -> Snapshot:
     round_trip = await bus.ping()
     there = await bus.list_topics()
     names = [name for name in there if not wanted or name in wanted]
+    # No list has a stream that `nats.stream` names.
+    unlisted = await _ask_all(sorted({*wanted} - {*there}), bus.get_topic)
+    names += [name for name, options in unlisted.items() if options is not None]
     groups = await bus.transport.list_groups(names)
     ends = await _ask_all(names, bus.transport.last_positions)
     pairs = [(name, group) for name in names for group in groups[name]]
