@@ -357,6 +357,21 @@ def test_an_error_names_the_topics_that_are_there_of_many_the_nearest():
     assert said.endswith(", and 13 more: see tbus topics")
 
 
+def test_of_thousands_of_topics_the_nearest_are_found_at_once():
+    there = [f"warehouse-{number}.orders.{'placed' * 30}" for number in range(20_000)]
+    before = time.process_time()
+    said = str(NoTopic("warehouse-4711.ordres", [*there, "warehouse-4711.orders"]))
+    assert time.process_time() - before < 1
+    assert "; there are warehouse-4711.orders, " in said
+    assert said.endswith(", and 19993 more: see tbus topics")
+
+
+def test_a_topic_that_is_like_no_other_names_the_first_ones():
+    there = [f"topic-{number}" for number in range(9)]
+    said = "there are topic-0, topic-1, topic-2, topic-3, topic-4, topic-5, topic-6, topic-7, and"
+    assert said in str(NoTopic("zzz", there[::-1]))
+
+
 @pytest.mark.broker
 def test_sub_says_when_it_makes_the_topic(nats_server, call):
     url = ("--url", nats_server.url)

@@ -17,6 +17,9 @@ from ._escape import escaped
 _TOLD = 8
 """Topics that an error names."""
 
+_COMPARED = 1000
+"""Topics that a name is compared with: meanwhile the loop stands."""
+
 
 class NoTopic(TbusError):
     """A topic that was named does not exist."""
@@ -28,9 +31,12 @@ class NoTopic(TbusError):
 def _others(name: str, there: Sequence[str]) -> str:
     if not there:
         return "the broker has none"
-    # A slip of the finger first.
-    near = difflib.get_close_matches(name, there, n=_TOLD, cutoff=0.0)
-    shown = sorted(there) if len(there) <= _TOLD else near
+    shown = sorted(there)
+    if len(there) > _TOLD:
+        # A slip of the finger first: it hardly changes the length.
+        compared = sorted(there, key=lambda other: abs(len(other) - len(name)))[:_COMPARED]
+        near = difflib.get_close_matches(name, compared, n=_TOLD)
+        shown = [*dict.fromkeys([*near, *shown])][:_TOLD]
     more = len(there) - len(shown)
     rest = f", and {more} more: see tbus topics" if more else ""
     return f"there {'is' if len(there) == 1 else 'are'} {', '.join(map(escaped, shown))}{rest}"
