@@ -229,10 +229,11 @@ def _filled(base: Any, values: Mapping[str, Any], prefix: str) -> Any:
             elif isinstance(value, Mapping):
                 changes[name] = _filled(own, value, f"{prefix}{name}.")
             else:
+                # A string may be a token that was meant for a field of the section.
                 raise ConfigurationError(
                     f"give a dict or {type(own).__name__}, not {type(value).__name__}",
                     field=prefix + name,
-                    value=without_secrets(value),
+                    value="***" if isinstance(value, str) else without_secrets(value),
                 )
         elif isinstance(value, str):
             secret = bool(fields[name].metadata.get("secret"))

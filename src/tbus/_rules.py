@@ -31,7 +31,12 @@ def shown(value: object, limit: int = 80) -> object:
 
 
 _HEAD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(?:memory|nats|tls|kafka):/?")
-_HOSTS = re.compile(r"(?:[\w.,~/\\+-]|\[[0-9A-Fa-f:.]+\]|:(?=[0-9]{1,5}(?:[,/]|\Z)))*", re.ASCII)
+_PORT = (
+    r"(?:0|[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+)
+"""0 to 65535, as people write it: other digits may be a password."""
+
+_HOSTS = re.compile(rf"(?:[\w.,~/\\+-]|\[[0-9A-Fa-f:.]+\]|:(?={_PORT}(?:[,/]|\Z)))*", re.ASCII)
 """What holds no secret: names, paths, ports. A colon before anything else may stand before a
 password, and so may whatever is not here."""
 

@@ -12,7 +12,7 @@ from tbus._rules import without_secrets
     "where",
     [
         "", "nonsense", "/tmp", "./bus.json", "htp://x", "htp://x:4222,y:4223", "htp://[::1]:4222",
-        "localhost:4222", "htp://x/", "nats:/x:4222",
+        "localhost:4222", "htp://x/", "nats:/x:4222", "htp://x:65535", "x:0",
     ],
 )  # fmt: skip
 def test_what_holds_no_secret_is_shown_as_it_was_given(where):
@@ -41,6 +41,12 @@ def test_what_holds_no_secret_is_shown_as_it_was_given(where):
         ("htp://joe:swordfish", "htp://***"),
         ("htp://joe:4fish", "htp://***"),
         ("htp://x:4222swordfish", "htp://***"),
+        ("kafka-x://joe:98765", "kafka-x://***"),
+        ("kafka://joe:98765", "***"),
+        ("joe:98765", "***"),
+        ("joe:65536", "***"),
+        ("joe:0042", "***"),
+        ("htp://x:4222,joe:70000/", "htp://***/"),
         ("htp://x/swordfish", "htp://x/***"),
         ("htp://x#swordfish", "htp://x#***"),
         ("joe:swordfish", "***"),
@@ -70,17 +76,20 @@ def test_what_is_shown_has_a_bound():
 
 @pytest.mark.parametrize(
     ("given", "seen"),
-    [(3, 3), ("x:4222", "x:4222"), ("nats://joe:swordfish@x", "nats://***@x"), ([1], "<list>")],
-)
-def test_a_section_that_is_none_is_shown_without_secrets(given, seen):
-    with pytest.raises(ConfigurationError) as caught:
+    [
+        (3, 3), (b"swordfish", "<bytes>"), ([1], "<list>"),
+        ("swordfish", "***"), ("x:4222", "***"), ("nats://joe:swordfish@x", "***"),
+    ],
+)  # fmt: skip
+def test_a_section_that_is_none_is_shown_unless_it_may_be_a_token(given, seen):
+    with pytest.raises(ConfigurationError, match=f"not {type(given).__name__}") as caught:
         BusConfig.load("memory://", nats=given)
     assert (caught.value.field, caught.value.value) == ("nats", seen)
 
 
 @pytest.mark.parametrize(
     ("server", "seen"),
-    [("x:70000", "x:70000"), ("", ""), ("joe:swordfish@x", "***@x"), ("joe:swordfish", "***")],
+    [("x:65536", "***"), ("", ""), ("joe:swordfish@x", "***@x"), ("joe:swordfish", "***")],
 )
 def test_a_server_that_is_none_is_shown_without_secrets(server, seen):
     with pytest.raises(ConfigurationError) as caught:
