@@ -14,6 +14,8 @@ BENCH_READY := $(VENV)/.bench-ready
 
 EVIDENCE := docs/evidence
 MEASURE := $(BIN)/python -m benchmarks
+# After each: should a later one fail, no figures stand beside pages of older ones.
+AND_REPORT = ; status=$$?; $(MEASURE) report >/dev/null && exit $$status
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -52,15 +54,14 @@ bench: $(BENCH_READY) ## measure tbus beside its peers, and print it (about fort
 	@$(BIN)/python -m benchmarks $(or $(ARGS),all)
 
 evidence: $(BENCH_READY) ## measure the figures of docs/evidence, and make its pages (about 90 minutes)
-	$(MEASURE) versus-nats memory memory-waiting fairness tasks --json $(EVIDENCE)/benchmarks.json
-	$(MEASURE) kafka-publish kafka-pipeline kafka-consume --json $(EVIDENCE)/kafka.json
-	$(MEASURE) kafka-handlers --json $(EVIDENCE)/kafka-handlers.json
-	$(MEASURE) kafka-kills kafka-loops --json $(EVIDENCE)/kafka-kills.json
-	$(MEASURE) nats-owner-1 nats-owner-12 nats-owner-idle --json $(EVIDENCE)/owners.json
-	$(MEASURE) pressure --rounds 1 --million --json $(EVIDENCE)/pressure.json
-	$(MEASURE) scale --rounds 1 --json $(EVIDENCE)/scale.json
-	$(MEASURE) leaks --cycles 1000 --json $(EVIDENCE)/leaks.json
-	$(MEASURE) report
+	$(MEASURE) versus-nats memory memory-waiting fairness tasks --json $(EVIDENCE)/benchmarks.json $(AND_REPORT)
+	$(MEASURE) kafka-publish kafka-pipeline kafka-consume --json $(EVIDENCE)/kafka.json $(AND_REPORT)
+	$(MEASURE) kafka-handlers --json $(EVIDENCE)/kafka-handlers.json $(AND_REPORT)
+	$(MEASURE) kafka-kills kafka-loops --json $(EVIDENCE)/kafka-kills.json $(AND_REPORT)
+	$(MEASURE) nats-owner-1 nats-owner-12 nats-owner-idle --json $(EVIDENCE)/owners.json $(AND_REPORT)
+	$(MEASURE) pressure --rounds 1 --million --json $(EVIDENCE)/pressure.json $(AND_REPORT)
+	$(MEASURE) scale --rounds 1 --json $(EVIDENCE)/scale.json $(AND_REPORT)
+	$(MEASURE) leaks --cycles 1000 --json $(EVIDENCE)/leaks.json $(AND_REPORT)
 
 clean: ## remove .venv and everything that was built
 	rm -rf $(VENV) build dist site htmlcov .coverage .coverage.* .hypothesis \

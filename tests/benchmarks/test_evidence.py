@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from benchmarks.reading import report
 from tests.benchmarks.test_compare import latency, memory, results
 
 pytest.importorskip("matplotlib")
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -88,7 +92,7 @@ def test_the_command_prints_a_page_or_writes_into_a_folder(tmp_path, file, capsy
 
 
 def test_one_command_measures_everything_that_evidence_tells():
-    text = (Path(__file__).parents[2] / "Makefile").read_text()
+    text = (ROOT / "Makefile").read_text()
     measured = {
         Path(file).name: {one for word in words.split() for one in GROUPS.get(word, (word,))}
         for words, file in re.findall(r"\t\$\(MEASURE\) (.*) --json \$\(EVIDENCE\)/(\S+)", text)
@@ -97,3 +101,16 @@ def test_one_command_measures_everything_that_evidence_tells():
     assert measured.keys() == told.keys()
     for name, entries in told.items():
         assert entries.keys() <= measured[name], name
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_what_was_measured_before_one_that_fails_has_its_pages(tmp_path):
+    ready, said = tmp_path / "ready", tmp_path / "said"
+    ready.touch()
+    stand_in = tmp_path / "measure"
+    stand_in.write_text(f'echo "$1" >>"{said}"; [ "$1" != kafka-handlers ]')
+    command = ["make", "-o", ready, "evidence", f"BENCH_READY={ready}", f"MEASURE=sh {stand_in}"]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 2
+    assert said.read_text().split() == [
+        "versus-nats", "report", "kafka-publish", "report", "kafka-handlers", "report",
+    ]  # fmt: skip
