@@ -14,7 +14,7 @@ loop is. Its laws:
 4. **Never silent.** An exception in a crossed call, or in a task of the loop's nursery, ends
    the bridge: `wait_failed` raises it in the program, and `open_bridge` what has come too late
    for that. If another exception leaves the block, it goes into the log instead; so does
-   what a task raises because it is cancelled at the end.
+   what a task raises because it is cancelled, at the end or because another one has failed.
 5. **Fair.** While a loop is busy it polls its selector without waiting, which gives the
    interpreter away and takes it back before the other thread has woken: measured, the
    other side then waits for seconds. So each side, while busy, really sleeps for some
@@ -173,7 +173,8 @@ class Bridge:
         self._stopping: asyncio.Event | None = None
         self._stop_asked = False
         self._served = False
-        """The loop went on until it was asked to end: no task had failed by then."""
+        """The loop went on until it was asked to end: what its nursery raises, and no task has
+        told by itself, comes of that."""
         self._stopped = False
         """It is being stopped under a task."""
         self._begun = False
@@ -342,13 +343,20 @@ class Bridge:
 
     async def _run_task(self, function: Callable[..., Awaitable[object]], args: Any) -> None:
         try:
-            await function(*args)
-        except asyncio.CancelledError as error:
-            if self._is_ending():
-                raise
-            # Let through, it would end every other task here, and nobody would be told.
-            told = f"a client has cancelled {function!r}, unasked"
-            raise RuntimeError(told) from error  # noqa: ASYNC104 - see above
+            try:
+                await function(*args)
+            except asyncio.CancelledError as error:
+                if self._is_ending():
+                    raise
+                # Let through, it would end every other task here, and nobody would be told.
+                told = f"a client has cancelled {function!r}, unasked"
+                raise RuntimeError(told) from error  # noqa: ASYNC104 - see above
+        except Exception as error:
+            # Told from here: the nursery tells it when all its tasks have ended, which one
+            # that swallows its cancellation never does.
+            if not self.nursery.cancel_scope.cancel_called:
+                self.post(self._fail, error)
+            raise
 
     def _is_ending(self) -> bool:
         """In the loop's thread: whether its tasks are cancelled."""
@@ -458,11 +466,18 @@ class Bridge:
         self.ended = True
         self._finished.set()
         self._ready.set()
+        if isinstance(error, BaseExceptionGroup):  # without what its task has told by itself
+            error = error.split(lambda one: one is self._failure)[1]
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]
-        if error is None or (self._stopped and isinstance(error, RuntimeError)):
-            return  # asyncio's own, of a loop that was stopped under a task
-        if self._served:
+        if error is None:
+            return
+        if self._stopped and isinstance(error, RuntimeError):
+            # Most likely asyncio's own, of a loop that was stopped under a task.
+            logger.debug("the loop was stopped under a client's task", exc_info=error)
+        elif self._failure is not None:
+            logger.warning("a client's task has failed, too", exc_info=error)
+        elif self._served:
             logger.warning("a client's task has failed when cancelled", exc_info=error)
         else:
             self._fail(error)

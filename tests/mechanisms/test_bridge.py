@@ -595,6 +595,82 @@ async def test_a_task_that_fails_because_it_is_cancelled_at_the_end_is_told_in_t
     assert untold(caplog) == ["Broken('cancelled')"]
 
 
+async def fail_at_once() -> None:
+    raise Broken("task")
+
+
+@pytest.mark.asyncio_too
+async def test_a_task_that_fails_is_told_while_another_one_swallows_its_cancellation(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with open_bridge() as bridge:
+        bridge.submit(bridge.start, stubborn_task)
+        bridge.submit(bridge.start, fail_at_once)
+        with anyio.fail_after(5):
+            assert repr(await end_of_failed_bridge(bridge)) == "Broken('task')"
+    assert_nothing_is_left(bridge)
+    assert untold(caplog) == []
+
+
+@pytest.mark.asyncio_too
+async def test_it_is_raised_where_the_block_is_left_if_nobody_has_waited_for_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(Broken, match="task"):  # noqa: PT012 - the block is what is tested
+        async with open_bridge() as bridge:
+            await in_loop(bridge, lambda: bridge.start(stubborn_task))
+            await in_loop(bridge, lambda: bridge.start(fail_at_once))
+    assert_nothing_is_left(bridge)
+    assert untold(caplog) == []
+
+
+@pytest.mark.asyncio_too
+async def test_a_task_that_fails_in_the_pass_in_which_the_loop_is_asked_to_end_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail_and_end() -> None:
+        bridge.start(fail_at_once)
+        bridge._stop_serving()
+
+    with pytest.raises(Broken, match="task"):
+        async with open_bridge() as bridge:
+            bridge.submit(fail_and_end)
+    assert_nothing_is_left(bridge)
+    assert untold(caplog) == []
+
+
+@pytest.mark.asyncio_too
+async def test_what_a_task_raises_because_another_one_has_failed_is_told_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fail_when_cancelled() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise Broken("cancelled")
+
+    async with open_bridge() as bridge:
+        bridge.submit(bridge.start, fail_when_cancelled)
+        await in_loop(bridge)
+        bridge.submit(bridge.start, fail_at_once)
+        assert repr(await end_of_failed_bridge(bridge)) == "Broken('task')"
+    assert untold(caplog) == ["Broken('cancelled')"]
+
+
+@pytest.mark.asyncio_too
+async def test_what_ends_a_loop_that_is_stopped_under_a_task_is_in_the_log_for_who_looks(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "tbus.bridge")
+    async with open_bridge() as bridge:
+        bridge.submit(bridge.start, stubborn_task)
+        await in_loop(bridge)
+    (told,) = [record for record in caplog.records if record.exc_info is not None]
+    assert told.levelno == logging.DEBUG
+    assert told.exc_info is not None
+    assert isinstance(told.exc_info[1], RuntimeError)
+
+
 async def test_a_call_made_after_the_loop_has_failed_ends_with_the_bridge(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
