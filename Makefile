@@ -55,7 +55,7 @@ bench: $(BENCH_READY) ## measure tbus beside its peers, and print it (about fort
 
 evidence: $(BENCH_READY) ## measure the figures of docs/evidence, and make its pages (about 90 minutes)
 	$(MEASURE) versus-nats memory memory-waiting fairness tasks --json $(EVIDENCE)/benchmarks.json $(AND_REPORT)
-	$(MEASURE) kafka-publish kafka-pipeline kafka-consume --json $(EVIDENCE)/kafka.json $(AND_REPORT)
+	$(MEASURE) kafka-publish kafka-pipeline kafka-consume kafka-publish-pinned kafka-consume-pinned --json $(EVIDENCE)/kafka.json $(AND_REPORT)
 	$(MEASURE) kafka-handlers --json $(EVIDENCE)/kafka-handlers.json $(AND_REPORT)
 	$(MEASURE) kafka-kills kafka-loops --json $(EVIDENCE)/kafka-kills.json $(AND_REPORT)
 	$(MEASURE) nats-owner-1 nats-owner-12 nats-owner-idle --json $(EVIDENCE)/owners.json $(AND_REPORT)
