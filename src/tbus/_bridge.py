@@ -24,6 +24,9 @@ loop is. Its laws:
 
 Cancelling a `call` in the program abandons it: the loop is asked to cancel its task, and
 nobody waits for that; the task stays in the loop's nursery, which ends with the bridge.
+
+(A long file: both sides of a crossing stand on the same few fields. The loop itself is in
+`_owned_loop`, its passes in `_passes`.)
 """
 
 from __future__ import annotations
@@ -34,10 +37,9 @@ import logging
 import math
 import sys
 import threading
-import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import anyio
@@ -45,7 +47,7 @@ import trio
 from anyio.abc import TaskGroup
 
 from ._errors import BusClosed, TbusError
-from ._lookups import LookupThreads
+from ._owned_loop import OwnedLoop
 from ._passes import PassInstrument, PassSelector
 from ._runtime import OneShot, Runtime, current_runtime
 
@@ -61,62 +63,6 @@ HELPING = 512
 
 CANCEL_WAIT = 0.3
 """Seconds that the clients' tasks have to end when they are cancelled at the end."""
-
-
-_made: contextvars.ContextVar[list[asyncio.BaseTransport] | None]
-_made = contextvars.ContextVar("tbus connections made", default=None)
-
-
-@contextmanager
-def aborted_unless_done() -> Iterator[None]:
-    """In the loop's thread: connections that are made in the block are closed again if it
-    is left by an exception, or a cancellation. For clients that forget them."""
-    made: list[asyncio.BaseTransport] = []
-    token = _made.set(made)
-    try:
-        yield
-    except BaseException:
-        for connection in made:
-            if isinstance(connection, asyncio.Transport) and not connection.is_closing():
-                connection.abort()
-        raise
-    finally:
-        _made.reset(token)
-
-
-class _OwnedLoop(asyncio.SelectorEventLoop):
-    """An event loop whose end waits for no executor: a name lookup that hangs there would
-    hold it (seen: 6 s). And with which every connection is closed: a client that is cancelled
-    while it connects may forget one (seen: aiokafka's first connection)."""
-
-    def __init__(self, selector: PassSelector) -> None:
-        super().__init__(selector)
-        self.lookups = LookupThreads()
-        self.set_default_executor(self.lookups)
-        self._connections: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
-
-    async def create_connection(self, *args: Any, **kwargs: Any) -> Any:
-        """Connect, and remember what must be closed."""
-        connection = await super().create_connection(*args, **kwargs)
-        self._connections.add(connection[0])
-        made = _made.get()
-        if made is not None:
-            made.append(connection[0])
-        return connection
-
-    def close(self) -> None:
-        """Close it, with every connection that is still open."""
-        if not self.is_closed() and not self.is_running():
-            for connection in tuple(self._connections):
-                if isinstance(connection, asyncio.Transport) and not connection.is_closing():
-                    connection.abort()
-            # One pass more: a connection is closed in the pass after it was told to.
-            self.call_soon(self.stop)
-            self.run_forever()
-        super().close()
-
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109 - asyncio's signature
-        self.lookups.shutdown(wait=False)
 
 
 class _Call:
@@ -143,7 +89,7 @@ class Bridge:
 
     def __init__(self, runtime: Runtime, *, fair: bool = True) -> None:
         self.runtime = runtime
-        self.loop: _OwnedLoop
+        self.loop: OwnedLoop
         self.nursery: TaskGroup
         """The loop's own nursery, for the loop's thread alone: what is started there ends
         with the bridge."""
@@ -434,10 +380,10 @@ class Bridge:
             self._stopping.set()
 
     def _run_loop(self) -> None:
-        def make_loop() -> _OwnedLoop:
+        def make_loop() -> OwnedLoop:
             selector = PassSelector(self._loop_waits, self._loop_woke, self._rest_every)
             try:
-                self.loop = _OwnedLoop(selector)
+                self.loop = OwnedLoop(selector)
             except BaseException:
                 selector.close()
                 raise

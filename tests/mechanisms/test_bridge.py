@@ -701,7 +701,7 @@ async def test_a_loop_that_cannot_be_made_is_an_error_and_no_hang(
     def no_loop(*args: Any) -> Any:
         raise OSError("too many open files")
 
-    monkeypatch.setattr(_bridge, "_OwnedLoop", no_loop)
+    monkeypatch.setattr(_bridge, "OwnedLoop", no_loop)
     with pytest.raises(OSError, match="too many open files"):
         async with open_bridge():
             pass

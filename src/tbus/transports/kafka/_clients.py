@@ -13,8 +13,8 @@ from aiokafka import errors as kafka
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.group import LeaveGroupRequest
 
-from ..._bridge import aborted_unless_done
 from ..._config import KafkaOptions
+from ..._owned_loop import aborted_unless_done
 from .._tls import tls_context
 from ._errors import LOST, describe
 
